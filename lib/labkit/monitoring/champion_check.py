@@ -88,6 +88,8 @@ def check_health(params: Params, source: Path | None, *, now: datetime, most_win
                 most_windows=most_windows,
                 pending=pending,
                 last_check=parse_time(earlier["at"]) if earlier else None,
+                policy=params.monitoring,
+                earlier=[one.get("actions", ()) for one in history if one["digest"] == champion.digest],
             )
     record = {
         "experiment": params.experiment,

@@ -1,11 +1,11 @@
 """The health of a model in service: its rows are counted and compared with the reference, and a verdict is given.
 
-The verdict is that of the most serious check that failed. Changes of the inputs alone are never more than `watch`, by
-choice: they do not show that the model got worse, and weather changes with every season. `stop` is for rows that the
-model cannot be right about: broken contract, another unit, silence.
+The verdict is the most serious action that the params name for a check that failed, in `monitoring.rules`. Changes of
+the inputs alone are never more than `watch`: they do not show that the model got worse, and weather changes with every
+season. `stop` is for rows that the model cannot be right about: broken contract, another unit, silence.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -32,13 +32,12 @@ from labkit.monitoring.health_checks import (
 from labkit.monitoring.reference_profile import Profile
 from labkit.monitoring.unit_changes import UnitChange, find_unit_changes
 from labkit.monitoring.window_counts import Windows
+from labkit.params.monitoring import Monitoring, Rule
 
 Verdict = Literal["ok", "watch", "retrain", "stop"]
 VERDICTS: tuple[Verdict, ...] = ("ok", "watch", "retrain", "stop")
 """The most serious last."""
 EXIT_CODES: dict[Verdict, int] = {"ok": 0, "watch": 0, "retrain": 3, "stop": 4}
-SERIOUS: dict[str, Verdict] = {"LK701": "stop", "LK702": "stop", "LK703": "stop", "LK712": "retrain"}
-"""Verdict of a check that failed; `watch` for all others."""
 USUAL_LOG_WINDOWS = 7
 
 
@@ -54,12 +53,15 @@ class Health:
         How rows are divided; None without a reference profile.
     drift, predictions
         Comparison of inputs and of predictions with the reference; None if there is nothing to compare.
+    actions
+        What follows from each check that needs attention, by code.
     ranges
         Sentences on numbers outside the range of the reference, only shown: the hottest day would always alarm.
     """
 
     verdict: Verdict
     checks: list[CheckResult]
+    actions: Mapping[str, Verdict]
     n_rows: int
     n_judged: int
     windows: Windows | None
@@ -78,7 +80,7 @@ class Health:
     def reasons(self) -> list[str]:
         """The checks behind the verdict, the most serious first, as sentences without a full stop."""
         failed = [check for check in self.checks if check.needs_attention]
-        ordered = sorted(failed, key=lambda check: -VERDICTS.index(SERIOUS.get(check.code, "watch")))
+        ordered = sorted(failed, key=lambda check: -VERDICTS.index(self.actions[check.code]))
         return [f"{check.title}: {check.evidence}" for check in ordered]
 
 
@@ -90,6 +92,8 @@ def judge(
     most_windows: int | None = None,
     pending: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
     last_check: datetime | None = None,
+    policy: Monitoring = Monitoring(),
+    earlier: Sequence[Collection[str]] = (),
 ) -> Health:
     """Compare rows with the reference profile and give a verdict.
 
@@ -103,6 +107,10 @@ def judge(
         `Drift.list_pending` of the last check of the same release, by part: `inputs` and `predictions`.
     last_check
         Time of the last check.
+    policy
+        What follows from findings.
+    earlier
+        Codes of what earlier checks of the same release found, the latest last.
     """
     counted = count_current(current, profile, now)
     assert counted.inputs is not None
@@ -123,13 +131,14 @@ def judge(
         check_predictions(predictions, profile),
         check_readable(current, counted),
         check_age(profile, counted, last_check, now),
-        check_growth(counted, profile),
+        check_growth(counted, profile, policy.growth),
     ]
-    failed = [SERIOUS.get(check.code, "watch") for check in checks if check.needs_attention]
-    verdict = max(failed, key=VERDICTS.index, default=VERDICTS[0])
+    failed = [check.code for check in checks if check.needs_attention]
+    actions = {code: choose_action(policy.find_rule(code), code, earlier) for code in failed}
     return Health(
-        verdict=verdict,
+        verdict=max(actions.values(), key=VERDICTS.index, default=VERDICTS[0]),
         checks=sort_by_weight(checks),
+        actions=actions,
         n_rows=counted.n_rows,
         n_judged=count_compared(drift),
         windows=profile.inputs.windows,
@@ -139,6 +148,13 @@ def judge(
         ranges=list_range_breaks(profile.inputs, chosen),
         notes=list_remarks(current, profile, drift),
     )
+
+
+def choose_action(rule: Rule, code: str, earlier: Sequence[Collection[str]]) -> Verdict:
+    """Return what follows from a finding: the action of its rule once it was found often enough in a row."""
+    n_before = rule.in_a_row - 1
+    is_lasting = len(earlier) >= n_before and all(code in found for found in earlier[len(earlier) - n_before :])
+    return rule.action if is_lasting else "watch"
 
 
 def count_compared(drift: Drift) -> int:
@@ -155,6 +171,7 @@ def describe_health(health: Health) -> dict[str, Any]:
     return {
         "verdict": health.verdict,
         "reasons": health.reasons,
+        "actions": dict(health.actions),
         "rows": health.n_rows,
         "judged_rows": health.n_judged,
         "windows": len(named),

@@ -16,8 +16,6 @@ from labkit.monitoring.unit_changes import UnitChange
 from labkit.monitoring.window_counts import Counts
 from labkit.units import format_count, format_share, format_time_span
 
-GROWTH = 0.25
-"""Rows since the training, as a share of those of the training, from which training again is worth it."""
 IMPLAUSIBLE = 0.005
 """Share of values outside the plausible range of the contract that breaks it; single ones are typing errors."""
 LONG_UNCHECKED = timedelta(days=30)
@@ -237,13 +235,13 @@ def check_age(profile: Profile, counted: Counted, last_check: datetime | None, n
     return make_check("LK711", is_recent and not is_unchecked, found)
 
 
-def check_growth(counted: Counted, profile: Profile) -> CheckResult:
-    """Check how many rows there are since the training."""
+def check_growth(counted: Counted, profile: Profile, most: float) -> CheckResult:
+    """Check how many rows there are since the training, as a share of those of the training, below `most`."""
     if profile.end is None:
         return CheckResult("LK712", "not applicable", "the training rows have no times")
     share = counted.n_later / profile.n_rows
     evidence = f"{format_count(counted.n_later, 'row')} later than the {profile.n_rows:,} of the training"
-    return make_check("LK712", share < GROWTH, f"{evidence}, {format_share(share)} of them")
+    return make_check("LK712", share < most, f"{evidence}, {format_share(share)} of them")
 
 
 def list_range_breaks(reference: Reference, counts: Counts) -> list[str]:

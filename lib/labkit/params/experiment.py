@@ -13,6 +13,7 @@ from labkit.names import METRIC_NAME, OWN_CHECK_CODE
 from labkit.params.evaluation import Evaluation
 from labkit.params.features import Features
 from labkit.params.import_path import parse_import_path
+from labkit.params.monitoring import Monitoring
 from labkit.params.section import Name, Scalar, Section, Wording
 from labkit.params.tables import Data, Variable
 from labkit.params.training import BUILTIN_METRICS, CLASSIFICATION_METRICS, CLASSIFIERS, REGRESSION_METRICS, Training
@@ -156,6 +157,7 @@ class Params(Section):
     evaluation: Evaluation
     deploy: Deploy
     checks: Checks = Field(Checks(), description="which results of checks are known and accepted")
+    monitoring: Monitoring = Field(Monitoring(), description="what follows from findings about the rows in service")
     limits: TimeLimits = Field(TimeLimits(), description="time limits of cells and stages")
     stages: dict[Name, dict[Name, Scalar | tuple[Scalar, ...] | None]] = Field(
         {}, description="stage of your own: values of the parameters that its notebook declares"
