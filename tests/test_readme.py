@@ -165,6 +165,15 @@ def test_champion_is_monitored_as_documented(root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
+def test_champion_is_trained_again_as_documented(root: Path) -> None:
+    with work_in(root):
+        for command in find_commands("docs/retraining.md"):
+            done = call_in_process(root, *shlex.split(command)[1:])
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
 def test_champion_is_moved_and_measured_as_documented(root: Path) -> None:
     with work_in(root):
         if len(list_versions("diabetes")) < 2:

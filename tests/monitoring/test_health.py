@@ -19,7 +19,9 @@ from labkit.monitoring.health import Health, describe_health, judge
 from labkit.monitoring.health_page import describe_verdict, make_health_plot
 from labkit.monitoring.reference_profile import Profile, make_profile
 from labkit.monitoring.row_batches import read_frame
+from labkit.params.monitoring import Monitoring
 from labkit.view.drift_plots import list_changed_numbers, plot_number, plot_windows
+from pydantic import ValidationError
 
 from tests.monitoring import streams
 
@@ -128,6 +130,41 @@ def test_quarter_more_rows_are_worth_a_training(release: Release, profile: Profi
     health = judge_rows(release, profile, make_stream(30))
     assert (health.verdict, find_status(health)) == ("retrain", {"LK712": "warning"})
     assert judge_rows(release, profile, make_stream(12)).verdict == "ok"
+
+
+def make_policy(**rules: dict[str, Any]) -> Monitoring:
+    return Monitoring.model_validate_json(json.dumps({"rules": rules}))
+
+
+def test_rules_of_the_params_decide_what_follows(release: Release, profile: Profile) -> None:
+    rows = make_stream(30)
+    assert judge_rows(release, profile, rows, policy=make_policy(LK712={"action": "watch"})).verdict == "watch"
+    half = make_policy(LK712={"action": "retrain", "at_least": 0.5})
+    assert find_status(judge_rows(release, profile, rows, policy=half)) == {}
+    lasting = make_policy(LK712={"action": "retrain", "in_a_row": 3})
+    for earlier, verdict in (
+        ([], "watch"),
+        ([{"LK712"}], "watch"),
+        ([{"LK712"}, {"LK704"}], "watch"),
+        ([{"LK704"}, {"LK712"}, {"LK712", "LK704"}], "retrain"),
+    ):
+        assert judge_rows(release, profile, rows, policy=lasting, earlier=earlier).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "rule", "message"),
+    [
+        ("LK704", {"action": "retrain"}, "LK704: changed distributions alone do not show that the model got worse"),
+        ("LK709", {"action": "stop"}, "only `action: watch` is possible"),
+        ("LK701", {"action": "stop", "at_least": 0.1}, "LK701: `at_least` is for LK712"),
+        ("LK713", {"action": "watch"}, "String should match pattern"),
+        ("LK712", {"action": "shout"}, "Input should be 'watch', 'retrain' or 'stop'"),
+        ("LK712", {"action": "retrain", "in_a_row": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_impossible_rules_are_refused(code: str, rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        make_policy(**{code: rule})
 
 
 def list_bad_rows() -> Iterator[tuple[str, pd.DataFrame, str, dict[str, str]]]:

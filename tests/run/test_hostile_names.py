@@ -127,6 +127,12 @@ COMMANDS: dict[str, list[list[str]]] = {
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
     "monitor": [["small"], [EVIL], ["small", "--current", f"table{NAME}.csv"], ["small", "--current", EVIL]],
+    "retrain": [
+        ["small"],
+        ["small", "--reason", EVIL],
+        [EVIL],
+        ["small", "--data", f"table{NAME}.csv", "--reason", EVIL, "--dry-run"],
+    ],
     "labels": [["small"], [EVIL], ["small", "--import", EVIL], ["small", "--referee", EVIL]],
     "delivery": [["small"], [EVIL], ["small", "--since", EVIL]],
     "package": [

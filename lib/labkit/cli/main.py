@@ -101,6 +101,7 @@ for command in (
     labels.labels,
     monitor.delivery,
     monitor.monitor,
+    monitor.retrain,
 ):
     cli.add_command(command)
 

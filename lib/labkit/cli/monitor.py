@@ -4,12 +4,13 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from labkit import console, paths
 from labkit.cli.options import complete_experiment, json_option
-from labkit.console import echo
+from labkit.console import divert_output, echo
 
 
 @click.command(short_help="Show how often and how fast models are delivered.")
@@ -117,3 +118,72 @@ def monitor(experiment: str, current: Path | None, windows: int | None, *, is_op
         echo(page.as_uri(), is_error=is_json)
     if code := EXIT_CODES[checked.health.verdict]:
         sys.exit(code)
+
+
+@click.command(short_help="Train again on the data up to now.")
+@click.argument("experiment", shell_complete=complete_experiment)
+@click.option(
+    "--data",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The whole main table up to now; it replaces the file of the params. Default: the tables as they are.",
+)
+@click.option("--reason", help="Why; default: what the latest check of the champion found.")
+@click.option("--dry-run", is_flag=True, help="Check reason and data, show what would be done, and change nothing.")
+@click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
+@click.option("--no-wait", is_flag=True, help="Fail if another run of this checkout is under way.")
+@json_option
+def retrain(experiment: str, *, is_json: bool, **options: Any) -> None:
+    """Train EXPERIMENT again on the data up to now: the same stages, gate and comparison with the champion.
+
+    The new data are checked as a whole before anything changes. Then the file of the main table is replaced and tracked
+    by DVC, which keeps the old one; the days of a split by time move on with the latest row; and the stages run. If one
+    fails, data and split are restored. After a kill, the same command continues. Each retraining is recorded in
+    data/EXPERIMENT/monitoring/retrainings.jsonl, with its reason and the finding that it follows from.
+
+    \b
+    labkit retrain churn --data churn-until-june.csv
+    labkit retrain churn --data churn-until-june.csv --dry-run
+    labkit retrain churn --reason "new tariff since May"
+    """
+    with divert_output(is_json):
+        record = perform_retraining(experiment, **options)
+    if is_json:
+        console.print_json(record)
+        return
+    echo(f"{experiment}: {record['reason']}")
+    data = record["data"]
+    echo(f"  rows: {data['rows_before']:,} before, {data['rows_after']:,} now")
+    for setting in data["settings"]:
+        echo(f"  split: {setting}")
+    echo("  nothing was changed (--dry-run)" if options["dry_run"] else f"  {record['headline']}")
+
+
+def perform_retraining(
+    experiment: str, *, source: Path | None, reason: str | None, dry_run: bool, cold: bool, no_wait: bool
+) -> dict[str, Any]:
+    """Do what `labkit retrain` was asked for and return the record; parameters as its options."""
+    from labkit.params.load import load_params
+
+    params = load_params(experiment)
+    os.environ.update(paths.make_environment())
+    from labkit.monitoring import retraining
+    from labkit.run.kernels.session import Kernels
+    from labkit.run.pipeline.progress import Progress
+    from labkit.stages import builtin
+
+    now = datetime.now(UTC)
+    if dry_run:
+        return retraining.show_plan(params, source, reason=reason, now=now)
+    with Kernels(is_cold=cold, is_kept_used=not cold, later=builtin.LATER_MODULES) as kernels:
+        return retraining.retrain_in_checkout(
+            params,
+            source,
+            reason=reason,
+            now=now,
+            plain=builtin.PLAIN_STAGES,
+            progress=Progress(),
+            kernels=kernels,
+            is_waiting=not no_wait,
+        )

@@ -232,12 +232,13 @@ def doctor(is_json: bool) -> None:
     \b
     labkit doctor          # in the checkout
     """
+    from labkit.monitoring.retraining import check_retrainings
     from labkit.run.doctor import examine, make_results_document, show_results
     from labkit.stages.promotion import check_champions
 
     try_to_close_gone(is_json=is_json)
     os.environ.update(paths.make_environment())
-    results = [*examine(), check_champions()]
+    results = [*examine(), check_champions(), check_retrainings()]
     if is_json:
         console.print_json(document := make_results_document(results))
         sys.exit(1 if document["n_faults"] else 0)

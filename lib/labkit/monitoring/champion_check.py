@@ -128,13 +128,17 @@ def find_history(experiment: str) -> Path:
 
 def load_earlier(experiment: str) -> list[dict[str, Any]]:
     """Return the records of all checks, the earliest first; lines that a crash left torn are skipped."""
-    path = find_history(experiment)
+    return read_records(find_history(experiment), {"at", "verdict", "digest"})
+
+
+def read_records(path: Path, keys: set[str]) -> list[dict[str, Any]]:
+    """Return the JSON objects in the lines of a file that have some keys; none if there is no file."""
     records = []
     for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and {"at", "verdict", "digest"} <= set(record):
+        if isinstance(record, dict) and keys <= set(record):
             records.append(record)
     return records

@@ -37,6 +37,7 @@ from labkit.params.monitoring import Monitoring, Rule
 Verdict = Literal["ok", "watch", "retrain", "stop"]
 VERDICTS: tuple[Verdict, ...] = ("ok", "watch", "retrain", "stop")
 """The most serious last."""
+USUAL_POLICY = Monitoring()
 EXIT_CODES: dict[Verdict, int] = {"ok": 0, "watch": 0, "retrain": 3, "stop": 4}
 USUAL_LOG_WINDOWS = 7
 
@@ -92,7 +93,7 @@ def judge(
     most_windows: int | None = None,
     pending: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
     last_check: datetime | None = None,
-    policy: Monitoring = Monitoring(),
+    policy: Monitoring = USUAL_POLICY,
     earlier: Sequence[Collection[str]] = (),
 ) -> Health:
     """Compare rows with the reference profile and give a verdict.

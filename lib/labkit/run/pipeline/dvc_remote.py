@@ -140,10 +140,10 @@ def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
         )
 
 
-def restore_outputs(repo: Repo, targets: Sequence[str]) -> None:
-    """Put the outputs of some stages in place."""
+def restore_outputs(repo: Repo, targets: Sequence[str], *, is_forced: bool = False) -> None:
+    """Put the outputs of some stages in place; those that are saved nowhere are only replaced if that is forced."""
     try:
-        repo.checkout(targets=list(targets))
+        repo.checkout(targets=list(targets), force=is_forced)
     except LabkitError:
         raise
     except DvcException as error:

@@ -131,13 +131,26 @@ def run_experiment(
     with run_lock.hold_checkout(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited:
         if write_settings(experiment, request.settings, progress) or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
-        recovery.close_gone(progress.show)
-        if force or seem_needed(experiment):
-            kernels.begin()
-        repo = dvc_repo.open_repo()
-        # DVC names stages and files relative to the current folder.
-        with chdir(paths.find_root()), open_pipeline(work, packages, until=until, force=force):
-            return run_stale(work, repo, until=until, force=force)
+        return run_work(work, packages, until=until, force=force)
+
+
+def run_work(
+    work: Work, packages: Mapping[str, str], *, until: str | None = None, force: str | None = None
+) -> list[Line]:
+    """Run the stale stages of started work in a checkout that this process holds.
+
+    Parameters
+    ----------
+    packages
+        The packages that differ from the lock file, for the record.
+    """
+    recovery.close_gone(work.progress.show)
+    if force or seem_needed(work.params.experiment):
+        work.kernels.begin()
+    repo = dvc_repo.open_repo()
+    # DVC names stages and files relative to the current folder.
+    with chdir(paths.find_root()), open_pipeline(work, packages, until=until, force=force):
+        return run_stale(work, repo, until=until, force=force)
 
 
 def run_stale(work: Work, repo: Any, *, until: str | None, force: str | None) -> list[Line]:

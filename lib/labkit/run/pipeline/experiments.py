@@ -10,8 +10,9 @@ from dvc.lock import LockError
 
 from labkit import paths
 from labkit.errors import ParamsError
-from labkit.params.yaml_text import YamlMap, load_yaml, make_yaml
+from labkit.params.yaml_text import load_written_yaml, load_yaml, make_yaml
 from labkit.run.pipeline.dvc_repo import open_repo
+from labkit.run.pipeline.outputs import DVC_LOCK
 from labkit.storage.atomic import write_text
 
 
@@ -57,11 +58,26 @@ def replace_stages(bodies: Mapping[str, Mapping[str, Any]], *, remove: Iterable[
     save_pipeline(path, tree)
 
 
-def save_pipeline(path: Path, tree: YamlMap) -> None:
-    """Write dvc.yaml."""
+def save_pipeline(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write dvc.yaml or dvc.lock."""
     stream = StringIO()
     make_yaml().dump(tree, stream)
     write_text(path, stream.getvalue())
+
+
+def restore_locked(experiment: str, before: Mapping[str, Any]) -> None:
+    """Restore the entries of one experiment in dvc.lock.
+
+    Parameters
+    ----------
+    before
+        Content of an earlier dvc.lock.
+    """
+    path, ending = paths.find_root() / DVC_LOCK, f"@{experiment}"
+    tree = load_written_yaml(path) if path.is_file() else {**before, "stages": {}}
+    others = {name: stage for name, stage in tree["stages"].items() if not name.endswith(ending)}
+    own = {name: stage for name, stage in before["stages"].items() if name.endswith(ending)}
+    save_pipeline(path, {**tree, "stages": others | own})
 
 
 def add_files(files: Iterable[Path]) -> None:

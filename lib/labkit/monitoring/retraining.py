@@ -1,0 +1,359 @@
+"""Training again on the data up to now: the same pipeline, gate and comparison, with the reason on record.
+
+What a retraining changes in the checkout (the raw table and its DVC pointer, the days of the split) is written to a
+journal first. If it fails, all of it is restored; if its process is killed, the next one with the same data continues,
+and one with other data restores first. `labkit.monitoring.new_data` checks the data before anything changes.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from labkit import paths
+from labkit.artifacts import CONTRACT, PLACES, load_json
+from labkit.errors import LabkitError, ParamsError
+from labkit.monitoring.champion_check import find_history, load_earlier, read_records
+from labkit.monitoring.new_data import NewData, check_new_data
+from labkit.params.experiment import Params
+from labkit.params.load import load_params
+from labkit.params.override import apply_overrides
+from labkit.params.yaml_text import load_written_yaml
+from labkit.run.doctor import CheckResult
+from labkit.run.kernels.session import Kernels
+from labkit.run.pipeline import dvc_remote, dvc_repo, experiments, run_lock
+from labkit.run.pipeline.experiment_run import check_locked_packages, run_work, start_work
+from labkit.run.pipeline.outputs import DVC_LOCK
+from labkit.run.pipeline.progress import Progress
+from labkit.run.pipeline.stages_in_order import PlainStage
+from labkit.run.records import ledger, mlflow_store, registry
+from labkit.run.records.champion_moves import CHAMPION
+from labkit.run.records.registry import Version
+from labkit.stages.publish import find_decision_path
+from labkit.storage.append import append_line
+from labkit.storage.atomic import copy_file, write_json
+from labkit.storage.digests import compute_digest
+
+RECORDS = "retrainings.jsonl"
+JOURNAL = "journal.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The check of the champion that a retraining follows from.
+
+    Attributes
+    ----------
+    at
+        Time of the check, in UTC.
+    actions
+        What follows from each check that needed attention, by code.
+    """
+
+    at: str
+    verdict: str
+    reasons: Sequence[str]
+    actions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        codes = [code for code, action in self.actions.items() if action == self.verdict]
+        return {"at": self.at, "verdict": self.verdict, "codes": codes, "reasons": [*self.reasons]}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a retraining will do.
+
+    Attributes
+    ----------
+    reason
+        Why, in words; of the finding unless someone gave one.
+    finding
+        Latest check of the champion; None if it was never checked.
+    """
+
+    experiment: str
+    at: str
+    reason: str
+    finding: Finding | None
+    champion: int
+    data: NewData
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "experiment": self.experiment,
+            "at": self.at,
+            "reason": self.reason,
+            "finding": self.finding and self.finding.to_dict(),
+            "champion": self.champion,
+            "data": self.data.to_dict(),
+        }
+
+
+def find_champion_to_replace(experiment: str) -> Version:
+    """Return the champion.
+
+    Raises
+    ------
+    ParamsError
+        There is none.
+    """
+    mlflow_store.check_store(paths.get_tracking_uri())
+    champion = registry.find_version(experiment, alias=CHAMPION)
+    if champion is None:
+        raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
+    return champion
+
+
+def find_finding(experiment: str, digest: str) -> Finding | None:
+    """Return the latest check of a release; None if it was never checked."""
+    found = [one for one in load_earlier(experiment) if one["digest"] == digest]
+    if not found:
+        return None
+    last = found[-1]
+    return Finding(last["at"], last["verdict"], last.get("reasons", []), last.get("actions", {}))
+
+
+def explain(experiment: str, finding: Finding | None, reason: str | None) -> str:
+    """Return why to train again: the reason that someone gave, else the finding.
+
+    Raises
+    ------
+    ParamsError
+        No reason was given, and no finding asks for a training.
+    """
+    if reason is not None:
+        if not reason.strip():
+            raise ParamsError("--reason is empty: give a reason, it is recorded with the retraining")
+        return reason.strip()
+    if finding is None:
+        raise ParamsError(
+            f"{experiment}: the champion was never checked, so nothing asks for a training: check it with "
+            f"`labkit monitor {experiment}`, or give a reason with --reason"
+        )
+    if finding.verdict != "retrain":
+        first = f" ({finding.reasons[0]})" if finding.reasons else ""
+        raise ParamsError(
+            f"{experiment}: the latest check of the champion says {finding.verdict}{first}, not retrain: give a reason "
+            "with --reason to train again nevertheless"
+        )
+    return finding.reasons[0]
+
+
+def show_plan(params: Params, source: Path | None, *, reason: str | None, now: datetime) -> dict[str, Any]:
+    """Return what a retraining would do as plain data; nothing changes. See `plan_retraining`."""
+    with tempfile.TemporaryDirectory(dir=find_work_folder(params.experiment).parent.parent) as scratch:
+        return plan_retraining(params, source, Path(scratch), reason=reason, now=now).to_dict()
+
+
+def plan_retraining(params: Params, source: Path | None, folder: Path, *, reason: str | None, now: datetime) -> Plan:
+    """Check reason and data, and return what a retraining would do.
+
+    Parameters
+    ----------
+    folder
+        Below the root of the checkout; the source is copied there.
+    source
+        File with the main table up to now; None for the tables as they are.
+    reason
+        Why to train again; None for the finding of the latest check of the champion.
+    now
+        Time in UTC.
+
+    Raises
+    ------
+    ParamsError
+        There is no champion, or no reason.
+    MissingDataError, DataError, ContractError
+        The data cannot be used; see `labkit.monitoring.new_data.check_new_data`.
+    """
+    name = params.experiment
+    champion = find_champion_to_replace(name)
+    finding = find_finding(name, champion.digest)
+    why = explain(name, finding, reason)
+    data = check_new_data(params, source, folder)
+    return Plan(name, now.isoformat(timespec="seconds"), why, finding, champion.number, data)
+
+
+def retrain_in_checkout(
+    params: Params,
+    source: Path | None,
+    *,
+    reason: str | None,
+    now: datetime,
+    plain: Mapping[str, PlainStage],
+    progress: Progress,
+    kernels: Kernels,
+    is_waiting: bool = True,
+) -> dict[str, Any]:
+    """Train again while this process holds the checkout; see `retrain` and `run_experiment`."""
+    names = dvc_repo.list_stages(params.experiment)
+
+    def run(changed: Params) -> None:
+        work = start_work(changed, plain, progress, names=names, kernels=kernels)
+        run_work(work, check_locked_packages(work, is_locked=False))
+
+    start_work(params, plain, progress, names=names, kernels=kernels)
+    with run_lock.hold_checkout(
+        params.experiment, report=progress.show, is_waiting=is_waiting, command="labkit retrain"
+    ) as has_waited:
+        current = load_params(params.experiment) if has_waited else params
+        return retrain(current, source, reason=reason, now=now, run=run, report=progress.show)
+
+
+def retrain(
+    params: Params,
+    source: Path | None,
+    *,
+    reason: str | None,
+    now: datetime,
+    run: Callable[[Params], object],
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train again on the data up to now and return the record; the caller holds the checkout.
+
+    Parameters
+    ----------
+    source, reason, now
+        See `plan_retraining`.
+    run
+        Runs the pipeline of the experiment.
+    report
+        Called with a line for people.
+
+    Raises
+    ------
+    LabkitError
+        The data were refused, and nothing has changed; or the pipeline failed, and the data are restored.
+    """
+    name = params.experiment
+    folder = find_work_folder(name)
+    if is_interrupted(name):
+        began = load_json(folder / JOURNAL)
+        if source is None or began["data"]["digest"] in ("", compute_digest(source)):
+            report(f"continues the retraining of {began['at']}, which was interrupted: {began['reason']}")
+            return finish(began, run)
+        restore(began)
+        params = load_params(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        plan = plan_retraining(params, source, folder / "new", reason=reason, now=now)
+    except LabkitError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    began = plan.to_dict() | {"kept": keep_files(params, plan.data, folder / "before")}
+    write_json(folder / JOURNAL, began)
+    append_record({**plan.to_dict(), "state": "begun"})
+    return finish(began, run)
+
+
+def finish(began: Mapping[str, Any], run: Callable[[Params], object]) -> dict[str, Any]:
+    """Do what the journal says, or continue it, and return the record."""
+    name = began["experiment"]
+    record = {key: value for key, value in began.items() if key != "kept"}
+    try:
+        apply_new_data(name, NewData.from_dict(began["data"]))
+        run(load_params(name))
+    except BaseException as error:
+        champion = registry.find_version(name, alias=CHAMPION)
+        if champion is None or champion.number == began["champion"]:
+            restore(began)
+            append_record({**record, "state": "failed", "error": str(error)})
+            if isinstance(error, LabkitError):
+                raise type(error)(f"{error}\nThe data and the split are as before this retraining.") from error
+        raise
+    decision = load_json(find_decision_path(name))
+    entry = next((one for one in reversed(ledger.load_entries()) if (one.experiment, one.stage) == (name, None)), None)
+    decided = {key: decision[key] for key in ("decision", "version", "headline")} | {"run": entry and entry.run}
+    append_record({**record, "state": "finished", **decided})
+    shutil.rmtree(find_work_folder(name), ignore_errors=True)
+    return {**record, **decided}
+
+
+def apply_new_data(experiment: str, data: NewData) -> None:
+    """Put the new raw file in place, tracked by DVC, and move the split; doing it twice changes nothing."""
+    if data.path:
+        raw = paths.find_root() / data.path
+        copy_file(find_work_folder(experiment) / "new" / raw.name, raw)
+        experiments.add_files([raw])
+    if data.settings:
+        apply_overrides(experiment, data.settings)
+
+
+def keep_files(params: Params, data: NewData, folder: Path) -> list[str]:
+    """Copy the files that a retraining changes and DVC does not keep, and return their paths from the root.
+
+    The raw file as it was is kept by DVC, which begins to track it here if nobody did before.
+    """
+    root, data_dir = paths.find_root(), paths.find_data_dir(params.experiment)
+    if data.path and not (root / f"{data.path}.dvc").is_file():
+        experiments.add_files([root / data.path])
+    files = [paths.find_params_path(params.experiment), data_dir / CONTRACT, data_dir / PLACES["metrics"]]
+    files += [root / DVC_LOCK, *([root / f"{data.path}.dvc"] if data.path else [])]
+    kept = [path.relative_to(root).as_posix() for path in files if path.is_file()]
+    for place, name in enumerate(kept):
+        copy_file(root / name, folder / str(place))
+    return kept
+
+
+def restore(began: Mapping[str, Any]) -> None:
+    """Restore what a retraining changed: raw file, pointer, params, and the outputs of the stages."""
+    name, root, folder = began["experiment"], paths.find_root(), find_work_folder(began["experiment"])
+    for place, file in enumerate(began["kept"]):
+        kept = folder / "before" / str(place)
+        if file == DVC_LOCK:
+            # Other experiments may have run since.
+            experiments.restore_locked(name, load_written_yaml(kept))
+        else:
+            copy_file(kept, root / file)
+    raw = root / began["data"]["path"] if began["data"]["path"] else None
+    with chdir(root):
+        repo = dvc_repo.open_repo()
+        try:
+            stages = [stage.addressing for stage in dvc_remote.find_stages(repo, [name])]
+            pointers = [f"{began['data']['path']}.dvc"] if raw else []
+            dvc_remote.restore_outputs(repo, [*pointers, *map(str, stages)], is_forced=True)
+        finally:
+            repo.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_interrupted(experiment: str) -> bool:
+    """Return whether a retraining of an experiment was killed before its end."""
+    return (find_work_folder(experiment) / JOURNAL).is_file()
+
+
+def check_retrainings() -> CheckResult:
+    """Check whether a retraining was killed before its end and is not under way again."""
+    found = sorted(path.parent.name for path in find_work_folder("*").parent.glob(f"*/{JOURNAL}"))
+    if not found or run_lock.find_holder() is not None:
+        return CheckResult("retrainings", "none was interrupted")
+    remedy = f"`labkit retrain {found[0]}` continues it"
+    return CheckResult("retrainings", f"interrupted: {', '.join(found)}", remedy)
+
+
+def find_work_folder(experiment: str) -> Path:
+    """Return the folder of the retraining that is under way."""
+    return paths.find_root() / ".labkit" / "retraining" / experiment
+
+
+def find_records(experiment: str) -> Path:
+    """Return the file with the records of all retrainings of an experiment, one JSON object per line."""
+    return find_history(experiment).with_name(RECORDS)
+
+
+def load_records_of_retrainings(experiment: str) -> list[dict[str, Any]]:
+    """Return the records of all retrainings, in the order in which they began or ended."""
+    return read_records(find_records(experiment), {"at", "state", "reason"})
+
+
+def append_record(record: Mapping[str, Any]) -> None:
+    """Add a line to the records of retrainings."""
+    append_line(find_records(record["experiment"]), json.dumps(record, ensure_ascii=False))

@@ -1,0 +1,229 @@
+"""Training again on the data up to now: what is refused, what moves, what is restored, and what a kill leaves."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.artifacts import CONTRACT, PLACES
+from labkit.data.cleaning import clean_table
+from labkit.data.joins import join_tables
+from labkit.data.split import describe_split, split_rows
+from labkit.data.table_files import load_table, save_table
+from labkit.errors import DataError, ParamsError, StageError
+from labkit.monitoring import retraining
+from labkit.monitoring.champion_check import find_history
+from labkit.params.experiment import Params
+from labkit.params.load import load_params
+from labkit.run.pipeline import experiments
+from labkit.stages import publish
+from labkit.stages.source import place_tables
+from labkit.storage.append import append_line
+from labkit.storage.atomic import write_json
+
+from tests.conftest import call_in_process
+from tests.git import commit_all
+from tests.own_store import work_in
+from tests.run.small import make_small
+from tests.stages.releases import PASSED, TABLE, find_champion, put_release
+
+pytestmark = pytest.mark.slow
+NAME = "small"
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def make_table(n_days: int, per_day: int = 6) -> pd.DataFrame:
+    """Return rows of so many days from 1 January 2026 on; the same first days for any number."""
+    n_rows = n_days * per_day
+    values = np.random.default_rng(5).normal(size=(400 * per_day, 3))[:n_rows]
+    days = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.repeat(np.arange(n_days), per_day), unit="D")
+    return pd.DataFrame({"day": days, "a": values[:, 0], "b": values[:, 1], "y": values[:, 0] + values[:, 2] / 5})
+
+
+@pytest.fixture
+def root(tmp_path: Path, store: Path) -> Iterator[Path]:
+    """Return a checkout with a finished run on 40 days and a champion, and a file of 50 days beside it."""
+    with work_in(make_small(tmp_path / "checkout", "eda", store=store)) as root:
+        content: dict[str, Any] = {
+            "experiment": NAME,
+            "seed": 0,
+            "data": {
+                "tables": {"t": {"path": "data/t.csv", "times": ["day"]}},
+                "time": {"predict_at": "day", "outcome_known_at": "day + hours(30)", "zone": "America/New_York"},
+                "target": {"column": "y", "task": "regression"},
+                "split": {"method": "time", "validation_from": "2026-01-21", "holdout_from": "2026-01-31"},
+            },
+            "training": {"metric": "mae"},
+            "evaluation": {"bootstrap_samples": 100},
+            **{section: {} for section in ("eda", "wrangling", "features", "deploy")},
+        }
+        (root / "params" / f"{NAME}.yaml").write_text(json.dumps(content))
+        (root / "data").mkdir(exist_ok=True)
+        make_table(40).to_csv(root / "data" / "t.csv", index=False)
+        make_table(50).to_csv(root / "new.csv", index=False)
+        experiments.add_files([root / "data" / "t.csv"])
+        (root / "reports" / NAME).mkdir(parents=True)
+        params = load_params(NAME)
+        work_through(params)
+        put_release(root, params, "a")
+        publish.publish(params)
+        commit_all(root)
+        yield root
+
+
+def work_through(params: Params) -> None:
+    """Do what the stages up to the split do."""
+    data = Path(os.environ["LABKIT_ROOT"], "data", NAME)
+    place_tables(params, data / PLACES["raw"], data / CONTRACT)
+    joined = join_tables({"t": load_table(data / PLACES["raw"] / "t.parquet")}, params.data)
+    parts = split_rows(clean_table(joined, params.wrangling)[0], params.data, seed=0)
+    write_json(data / PLACES["split"], describe_split(parts, params.data, seed=0, embargoed={}))
+    save_table(data / PLACES["clean_holdout"], TABLE[200:].rename_axis(index="row"))
+    write_json(data / PLACES["gate"], PASSED)
+
+
+def run_better(params: Params) -> None:
+    """Run a pipeline whose model is better."""
+    work_through(params)
+    put_release(Path(os.environ["LABKIT_ROOT"]), params, "ab")
+    publish.publish(params)
+
+
+def train_again(root: Path, run: Callable[[Params], None] = run_better, **given: Any) -> dict[str, Any]:
+    given = {"source": root / "new.csv", "reason": "more days"} | given
+    return retraining.retrain(
+        load_params(NAME), given["source"], reason=given["reason"], now=NOW, run=run, report=print
+    )
+
+
+def read_state(root: Path) -> dict[str, bytes]:
+    """Return what a retraining may change."""
+    names = ["data/t.csv", "data/t.csv.dvc", f"params/{NAME}.yaml", f"data/{NAME}/{CONTRACT}"]
+    return {name: (root / name).read_bytes() for name in names}
+
+
+def note_check(verdict: str, digest: str) -> None:
+    record = {"at": "2026-02-28T00:00:00+00:00", "verdict": verdict, "digest": digest}
+    growth = {"reasons": ["Growth: 25 % more rows"], "actions": {"LK712": "retrain", "LK704": "watch"}}
+    append_line(find_history(NAME), json.dumps(record | growth))
+
+
+def test_new_data_replace_the_old_and_the_split_moves_on(root: Path) -> None:
+    record = train_again(root)
+    assert (record["decision"], record["version"], find_champion(load_params(NAME))) == (
+        "published", 2, 2,
+    )  # fmt: skip
+    # Ten more days: each part begins ten days later.
+    assert record["data"]["settings"] == [
+        'data.split.validation_from="2026-01-31"', 'data.split.holdout_from="2026-02-10"',
+    ]  # fmt: skip
+    assert (root / "data" / "t.csv").read_bytes() == (root / "new.csv").read_bytes()
+    assert str(load_params(NAME).data.split.holdout_from) == "2026-02-10"
+    begun, finished = retraining.load_records_of_retrainings(NAME)
+    assert (begun["state"], finished["state"], finished["reason"]) == ("begun", "finished", "more days")
+    assert (finished["data"]["rows_before"], finished["data"]["rows_after"]) == (240, 300)
+    assert not retraining.is_interrupted(NAME)
+
+
+def test_reason_is_that_of_the_finding(root: Path) -> None:
+    params = load_params(NAME)
+    champion = retraining.find_champion_to_replace(NAME)
+    with pytest.raises(ParamsError, match="the champion was never checked"):
+        train_again(root, reason=None)
+    note_check("retrain", "of another release")
+    with pytest.raises(ParamsError, match="the champion was never checked"):
+        train_again(root, reason=None)
+    note_check("stop", champion.digest)
+    with pytest.raises(ParamsError, match="says stop .*, not retrain: give a reason"):
+        train_again(root, reason=None)
+    with pytest.raises(ParamsError, match="--reason is empty"):
+        train_again(root, reason=" ")
+    note_check("retrain", champion.digest)
+    plan = retraining.show_plan(params, root / "new.csv", reason=None, now=NOW)
+    assert (plan["reason"], plan["finding"]["codes"]) == ("Growth: 25 % more rows", ["LK712"])
+    assert retraining.load_records_of_retrainings(NAME) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda table: table.tail(60), "new.csv has 60 rows, the last run had 240: give the whole table up to now"),
+        (lambda table: table.drop(columns="a"), "a"),
+        (lambda table: table.assign(a="x"), "a"),
+        (lambda table: table.assign(day=table["day"].iloc[0]), "no rows|before the next part|part"),
+    ],
+)
+def test_bad_new_data_change_nothing(root: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], message: str) -> None:
+    before = read_state(root)
+    spoil(make_table(50)).to_csv(root / "new.csv", index=False)
+    with pytest.raises((DataError, ParamsError), match=message):
+        train_again(root)
+    assert read_state(root) == before
+    assert retraining.load_records_of_retrainings(NAME) == []
+    assert not retraining.find_work_folder(NAME).exists()
+
+
+def test_failure_restores_data_and_split(root: Path) -> None:
+    before = read_state(root)
+
+    def fail(params: Params) -> None:
+        assert str(params.data.split.holdout_from) == "2026-02-10"
+        work_through(params)
+        raise StageError("training failed")
+
+    with pytest.raises(StageError, match="training failed\nThe data and the split are as before this retraining."):
+        train_again(root, fail)
+    assert read_state(root) == before
+    assert [one["state"] for one in retraining.load_records_of_retrainings(NAME)] == ["begun", "failed"]
+    assert find_champion(load_params(NAME)) == 1
+
+
+def test_killed_retraining_is_continued_and_promotes_once(root: Path) -> None:
+    draw = random.Random(7)
+    for _ in range(6):
+        child = os.fork()
+        if child == 0:
+            try:
+                train_again(root, lambda params: (work_through(params), time.sleep(60)))  # type: ignore[arg-type,return-value]
+            finally:
+                os._exit(1)
+        time.sleep(draw.uniform(0.05, 1.2))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    record = train_again(root)
+    assert (record["version"], find_champion(load_params(NAME))) == (2, 2)
+    assert (root / "data" / "t.csv").read_bytes() == (root / "new.csv").read_bytes()
+    assert str(load_params(NAME).data.split.holdout_from) == "2026-02-10"
+    again = train_again(root, reason="again")
+    assert (again["decision"], again["version"]) == ("already champion", 2)
+    assert again["data"]["settings"] == [], "the split moves only with the rows"
+
+
+def test_kill_followed_by_other_data_restores_first(root: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            train_again(root, lambda params: os.kill(os.getpid(), signal.SIGKILL))
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    assert retraining.is_interrupted(NAME)
+    assert retraining.check_retrainings().found == f"interrupted: {NAME}"
+    make_table(45).to_csv(root / "other.csv", index=False)
+    record = train_again(root, source=root / "other.csv")
+    assert record["data"]["settings"][1] == 'data.split.holdout_from="2026-02-05"', "from the split before the kill"
+
+
+def test_command_shows_what_it_would_do(root: Path) -> None:
+    done = call_in_process(root, "retrain", NAME, "--data", "new.csv", "--reason", "more days", "--dry-run")
+    assert (done.returncode, done.stdout.splitlines()[1]) == (0, "  rows: 240 before, 300 now"), done.stderr
+    gone = call_in_process(root, "retrain", NAME, "--data", "gone.csv", "--reason", "x", "--json", "--dry-run")
+    assert (gone.returncode, "--data gone.csv: no such file" in gone.stderr) == (2, True)
