@@ -233,6 +233,7 @@ OWNERS = {
             "experiment",
             "features",
             "load",
+            "monitoring",
             "section",
             "stage_section",
             "tables",
