@@ -66,7 +66,7 @@ class NewData:
         return cls(**{**content, "settings": tuple(content["settings"])})
 
 
-def find_raw_file(params: Params) -> Path:
+def find_replaced_file(params: Params) -> Path:
     """Return the file of the main table that a newer one can replace.
 
     Raises
@@ -110,7 +110,7 @@ def check_new_data(params: Params, source: Path | None, folder: Path) -> NewData
         )
     raw, digest, data = "", "", params.data
     if source is not None:
-        path = find_raw_file(params)
+        path = find_replaced_file(params)
         if not source.is_file():
             raise MissingDataError(f"--data {source}: no such file: name the file of the table up to now")
         copied = folder / path.name
