@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from labkit.model.explanation.background import make_background_files
 from labkit.model.onnx import converters
 from labkit.model.onnx.compact import compact
 from labkit.model.release import bundle
@@ -21,7 +22,7 @@ from labkit.serving.supervisor import Supervisor
 
 from tests.model.tables import make_model, make_table
 
-CONTRACT = {"columns": {"a b": {"nullable": True}, "a_b": {"nullable": False, "greater_than_or_equal_to": -5000.0},
+CONTRACT = {"columns": {"a b": {"nullable": True}, "a_b": {"nullable": False, "greater_than_or_equal_to": -5000.0, "less_than_or_equal_to": 5000.0},
                         "größe": {"nullable": True}, 'text, "x"': {}, "flag": {}}}  # fmt: skip
 FACTS = {
     "binary": {"task": "classification", "classes": ["no", "yes"], "positive": "yes", "threshold": 0.3},
@@ -42,6 +43,7 @@ def write_release(
     threshold: float = 0.3,
     columns: tuple[str, ...] = (),
     has_graph: bool = True,
+    n_background: int = 5,
     code: OwnCode | None = None,
 ) -> Path:
     """Write a release of a small model of all columns, or of some."""
@@ -58,6 +60,7 @@ def write_release(
         example=make_table()[list(fitted[0].inputs_)],
         code=code,
     )
+    bundle.extend_release(folder, make_background_files(make_table()[list(fitted[0].inputs_)].head(n_background)))
     return folder
 
 

@@ -92,6 +92,11 @@ def test_every_prediction_is_logged_and_feedback_joins_it(service: Supervisor, c
         ("/predict", b"{}", {}, "DELETE", 405),
         ("/invocations", b"{}", {}, None, 400),
         ("/invocations", b"{}", {"content-type": "text/plain"}, None, 415),
+        ("/explain", b"{}", {"content-type": "text/plain"}, None, 415),
+        ("/explain", b"{", {}, None, 400),
+        ("/explain", {"rows": [{"a b": 1}]}, {}, None, 422),
+        ("/explain", {"rows": make_rows(FRAME)[:21]}, {}, None, 413),
+        ("/explain", None, {}, "GET", 405),
         ("/feedback", {"values": [{"id": 1, "true": 1}]}, {}, None, 422),
         ("/feedback", {"values": []}, {}, None, 422),
         ("/nothing", None, {}, None, 404),
@@ -133,6 +138,21 @@ def test_health_version_model_and_metrics(client: Client) -> None:
     assert after["labkit_request_seconds_count"] > before["labkit_request_seconds_count"]
 
 
+def test_explanations_add_up_to_the_predictions(client: Client) -> None:
+    rows, before = make_rows(FRAME)[:3], read_metrics(client)
+    status, content = client.ask("/explain", {"rows": rows})
+    assert status == 200, content
+    answer, predicted = json.loads(content), client.predict(rows)["probabilities"]
+    assert answer["scale"] == "probability"
+    assert (answer["background_rows"], answer["orders"], answer["model"]["version"]) == (5, 10, 1)
+    for found, expected in zip(answer["explanations"], predicted, strict=True):
+        assert list(found["contributions"]) == list(found["standard_errors"]) == list(FRAME)
+        assert found["class"] == "yes"
+        assert found["prediction"] == pytest.approx(expected["yes"], abs=1e-6)
+        assert found["base"] + sum(found["contributions"].values()) == pytest.approx(found["prediction"], abs=1e-9)
+    assert read_metrics(client)["labkit_explained_rows_total"] - before["labkit_explained_rows_total"] == 3
+
+
 def read_metrics(client: Client) -> dict[str, float]:
     families = text_string_to_metric_families(client.ask("/metrics")[1].decode())
     return {sample.name: sample.value for family in families for sample in family.samples}
@@ -145,6 +165,12 @@ def test_interface_describes_the_columns_of_the_model(client: Client) -> None:
     assert list(columns) == list(FRAME)
     assert columns["flag"]["anyOf"][0] == {"type": "boolean"}
     assert client.ask("/predict", body["example"])[0] == 200
+    explained = document["paths"]["/explain"]["post"]
+    described = explained["requestBody"]["content"]["application/json"]
+    assert list(described["schema"]["properties"]["rows"]["items"]["properties"]) == list(FRAME)
+    assert described["schema"]["properties"]["rows"]["maxItems"] == 20
+    assert list(explained["responses"]) == ["200", "409", "413", "422", "429"]
+    assert client.ask("/explain", described["example"])[0] == 200
 
 
 def test_page_and_interface_in_a_browser(service: Supervisor, browser: Browser) -> None:
@@ -158,12 +184,20 @@ def test_page_and_interface_in_a_browser(service: Supervisor, browser: Browser) 
     )
     page.goto(f"{root}/")
     page.wait_for_selector("#result meter")
+    page.wait_for_selector("#contributions tr")
+    assert page.locator("#contributions tr").count() == len(FRAME.columns)
+    assert "on average over 5 training rows" in page.inner_text("#base")
     before = page.inner_text("#result")
     page.fill("#field-1", "4000")
     page.wait_for_function("before => document.getElementById('result').innerText !== before", arg=before)
     page.fill("#field-1", "many")
     page.wait_for_selector('#field-1[aria-invalid="true"]')
     assert "a_b: not a number" in page.inner_text("#result")
+    assert not page.is_visible("#why")
+    page.focus("#slider-1")
+    page.keyboard.press("End")
+    page.wait_for_selector("#result meter")
+    assert page.input_value("#field-1") == "5000"
     assert all("status of 422" in complaint for complaint in complaints)
     complaints.clear()
     page.goto(f"{root}/docs")

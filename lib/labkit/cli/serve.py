@@ -93,8 +93,9 @@ def serve(
     """Serve the champion of EXPERIMENT over HTTP and follow it: a newly promoted version takes over between requests.
 
     / is a page to try the model on, /docs describes the interface with the columns of the model. POST /predict takes
-    {"rows": [{...}]}, POST /invocations the protocol of MLflow and SageMaker, POST /feedback true values by the id of a
-    prediction. GET /health, /ping, /version, /model, and /metrics for Prometheus.
+    {"rows": [{...}]}, POST /explain the same to explain predictions by the columns, POST /invocations the protocol of
+    MLflow and SageMaker, POST /feedback true values by the id of a prediction. GET /health, /ping, /version, /model,
+    and /metrics for Prometheus.
 
     Only this machine can reach the service unless --host says otherwise. If the environment variable LABKIT_SERVE_TOKEN
     is set, clients have to send it: Authorization: Bearer <token>. A socket that systemd passes is used instead of

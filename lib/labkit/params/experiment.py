@@ -106,6 +106,13 @@ class Deploy(Section):
         description="carry the rows of tables joined without a time, with the columns that the model needs, so that "
         "rows of the main table can be predicted anywhere",
     )
+    background_rows: int = Field(
+        20,
+        ge=0,
+        le=200,
+        description="training rows in the release that explanations of predictions compare with; 0 releases none, and "
+        "predictions are not explained",
+    )
     owner: str = Field("", description="who is responsible for the model; shown in the model card")
     intended_use: str = Field("", description="what the model is for; shown in the model card")
     out_of_scope: str = Field("", description="what the model must not be used for; shown in the model card")

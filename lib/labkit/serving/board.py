@@ -21,7 +21,7 @@ STATUSES = (200, 300, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 500, 503
 """HTTP statuses that are counted by themselves; any other counts as the first of its hundred."""
 COUNTS = (
     *(f"requests_{status}" for status in STATUSES),
-    *("rows", "missing_values", "values", "numbers", "outside_range", "feedback"),
+    *("rows", "missing_values", "values", "numbers", "outside_range", "feedback", "explained"),
     *("log_rows", "log_dropped", "log_failures", "canary_rows", "canary_refused"),
     *("shadow_rows", "shadow_dropped", "shadow_failures", "shadow_refused"),
     *("latency_microseconds", *(f"latency_{place}" for place in range(len(LATENCY_BOUNDS) + 1))),

@@ -1,14 +1,19 @@
-"""A released model ready to serve: rows of requests in, predictions out; needs neither pandas nor scikit-learn."""
+"""A released model ready to serve: rows of requests in, predictions and explanations out.
+
+Needs neither pandas nor scikit-learn.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labkit.errors import DataError, ModelError, get_first_line
+from labkit.features.arrays import make_times
+from labkit.model.explanation.shapley import Explanation, explain_row
 from labkit.model.release import runtime
 from labkit.serving.main_rows import MainRows, decode_rows
 from labkit.serving.requests import Columns, Fault, RequestError, RowReader
@@ -28,6 +33,8 @@ class Engine:
         Version in the registry; None for a release that was not registered.
     main_rows
         Reads rows with the columns of the main table; None if the release takes the columns of the model only.
+    background
+        The rows that explanations compare with; None if the release has none.
     """
 
     generation: int
@@ -38,6 +45,7 @@ class Engine:
     reader: RowReader
     card: str
     main_rows: MainRows | None = None
+    background: Columns | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -103,9 +111,44 @@ class Engine:
         """Return predictions as a response names them; see `labkit.model.release.runtime.Runtime`."""
         return self.opened.name_predictions(predicted)
 
+    def explain(self, columns: Columns, background: Columns) -> list[Explanation]:
+        """Explain the prediction of each of some rows; parameters as `RowReader.make_columns` returns them."""
+        given, compared = self.convert_times(columns), self.convert_times(background)
+        n_rows = len(next(iter(given.values())))
+        rows = [{name: values[[place]] for name, values in given.items()} for place in range(n_rows)]
+        return [explain_row(self.opened.predict_columns, row, compared) for row in rows]
+
+    def convert_times(self, columns: Columns) -> dict[str, np.ndarray]:
+        """Return columns with times in place of strings: a row is predicted a thousand times to explain it."""
+        times = {name: values for name, values in columns.values.items() if self.reader.is_time(name)}
+        return {**columns.values, **{name: make_times(values, name) for name, values in times.items()}}
+
+    def name_explanation(self, found: Explanation) -> dict[str, Any]:
+        """Return the explanation of one output with names, as plain data.
+
+        The output is the number, the probability of the class of interest or, without one, of the most probable class.
+        """
+        classes, place, of_class = self.facts.get("classes"), 0, {}
+        if classes:
+            positive = self.facts.get("positive")
+            place = int(found.prediction.argmax()) if positive is None else classes.index(positive)
+            of_class = {"class": classes[place]}
+        errors = [None if np.isnan(error) else error for error in found.errors[:, place].tolist()]
+        return {
+            **of_class,
+            "base": float(found.base[place]),
+            "prediction": float(found.prediction[place]),
+            "contributions": dict(zip(found.columns, found.contributions[:, place].tolist(), strict=True)),
+            "standard_errors": dict(zip(found.columns, errors, strict=True)),
+        }
+
     def load_example(self) -> list[dict[str, Any]]:
         """Return the example rows of the release, as a request takes them."""
-        content = json.loads((self.folder / runtime.EXAMPLE).read_text(encoding="utf-8"))
+        return self.load_rows(runtime.EXAMPLE)
+
+    def load_rows(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows in a file of the release, as a request takes them."""
+        content = json.loads((self.folder / name).read_text(encoding="utf-8"))
         rows = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
         return [{name: row.get(name) for name in self.reader.kinds} for row in rows]
 
@@ -139,7 +182,18 @@ def load_engine(folder: Path, *, digest: str | None, version: int | None, genera
         raise ModelError(f"{folder}: cannot predict its example rows: {get_first_line(error)}") from error
     if not np.isfinite(predicted).all():
         raise ModelError(f"{folder}: predicts numbers that are not finite for its example rows")
-    return engine
+    return add_background(engine, columns) if (folder / runtime.BACKGROUND).is_file() else engine
+
+
+def add_background(engine: Engine, example: Columns) -> Engine:
+    """Return an engine with the background of its release, by which its example rows have been explained."""
+    try:
+        background = engine.reader.make_columns(engine.reader.convert(engine.load_rows(runtime.BACKGROUND)))
+        engine.explain(example, background)
+    except Exception as error:  # onnxruntime raises errors of many types
+        problem = f"cannot explain its example rows by its background: {get_first_line(error)}"
+        raise ModelError(f"{engine.folder}: {problem}") from error
+    return replace(engine, background=background)
 
 
 def fill_absent(rows: Sequence[Any], reader: RowReader) -> list[Any]:

@@ -19,6 +19,7 @@ PLAIN = {
     "log_dropped": ("labkit_log_dropped_rows", "Rows not logged, because too much waited to be written."),
     "log_failures": ("labkit_log_failures", "Failed attempts to write the prediction log."),
     "feedback": ("labkit_feedback", "True values received."),
+    "explained": ("labkit_explained_rows", "Rows whose prediction was explained."),
 }
 """Name and meaning of each plain counter."""
 BY_RESULT = {

@@ -292,6 +292,24 @@ class RowReader:
         limit = f" of at most {LONGEST_TEXT:,} characters" if kind == "category" else limit
         return f"not {WANTED[kind]}{limit}" + ("" if self.nullable[name] else ", and never null")
 
+    def describe_columns(self, meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return what each column takes: its kind, whether it may be missing, its range where one is agreed.
+
+        Parameters
+        ----------
+        meanings
+            What columns hold, with their units; the columns about which nothing is known are named only.
+        """
+        names, ends = list(self.kinds), zip(self.low.tolist(), self.high.tolist(), strict=True)
+        bounds = {names[place]: dict(zip(("low", "high"), both, strict=True))
+                  for place, both in zip(self.numbers, ends, strict=True)}  # fmt: skip
+        return [
+            {"name": name, "kind": kind, "may_be_missing": self.nullable[name]}
+            | ({"meaning": meanings[name]} if name in meanings else {})
+            | {end: bound for end, bound in bounds.get(name, {}).items() if np.isfinite(bound)}
+            for name, kind in self.kinds.items()
+        ]
+
     def make_schema(self, others: Collection[str] = ()) -> dict[str, Any]:
         """Return the JSON schema of a request; `others` are columns that are accepted and ignored."""
         types = {name: msgspec.json.schema(self.make_type(name)) for name in self.kinds}

@@ -16,9 +16,10 @@ from fastapi_offline.core import _STATIC_PATH as SWAGGER_DIR
 from labkit.serving.app import Service, check_json, get_header, read_body
 from labkit.serving.canary import KEY_HEADER
 from labkit.serving.challenger_state import describe_state, load_state
+from labkit.serving.explanations import ANSWER, MOST_ROWS, Explainer
 from labkit.serving.invocations import read_invocation
 from labkit.serving.metrics_text import make_metrics_text
-from labkit.serving.requests import Fault, RequestError, RowReader
+from labkit.serving.requests import Fault, RequestError
 from labkit.storage.append import append_line
 
 PAGE_DIR = Path(__file__).parent / "page"
@@ -48,6 +49,7 @@ class Routes:
     """The handlers; see `make_routes`."""
 
     service: Service
+    explainer: Explainer
 
     async def show_page(self) -> Response:
         """Page on which to try the model."""
@@ -93,13 +95,17 @@ class Routes:
         """What the model takes and returns, how good it was on the holdout, and its card."""
         engine = self.service.follow()
         told = ("task", "target", "classes", "positive", "threshold", "metric", "metrics", "estimator")
-        main = engine.main_rows
+        main, meanings = engine.main_rows, engine.facts.get("meanings", {})
         columns = {
-            "columns": describe_columns(engine.reader),
-            "main_table_columns": None if main is None else describe_columns(main.reader),
+            "columns": engine.reader.describe_columns(meanings),
+            "main_table_columns": None if main is None else main.reader.describe_columns(meanings),
         }
         facts = {name: engine.facts[name] for name in told if name in engine.facts}
-        return {**engine.describe(), **facts, **columns, "example": engine.load_example(), "card": engine.card}
+        known: dict[str, Any] = {"is_explained": engine.background is not None}
+        if engine.facts["target"] in meanings:
+            known["target_meaning"] = meanings[engine.facts["target"]]
+        told_too = {**facts, **known, **columns, "example": engine.load_example()}
+        return {**engine.describe(), **told_too, "card": engine.card}
 
     async def show_metrics(self) -> Response:
         """Counts of all workers for Prometheus."""
@@ -113,6 +119,13 @@ class Routes:
         rows = read_invocation(body, request.headers.get("content-type", ""), engine)
         key = get_header(request.scope, KEY_HEADER)
         return Response(await self.service.answer(engine, rows, key=key), media_type="application/json")
+
+    async def explain(self, request: Request) -> Response:
+        """Explain predictions by the contribution of each column."""
+        check_json(request.scope)
+        body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
+        engine = self.service.follow()
+        return Response(await self.explainer.answer(engine, engine.read(body)), media_type="application/json")
 
     async def take_feedback(self, request: Request) -> dict[str, int]:
         """Record true values by the ids of predicted rows; they are on disk when the response is sent."""
@@ -132,7 +145,7 @@ class Routes:
 
 def make_routes(service: Service) -> FastAPI:
     """Return the FastAPI application for a service."""
-    routes, name = Routes(service), service.engine.facts["experiment"]
+    routes, name = Routes(service, Explainer(service)), service.engine.facts["experiment"]
     app = FastAPI(
         title=f"{name}: predictions", version=str(service.engine.version), docs_url=None, redoc_url=None,
         openapi_url="/openapi.json",
@@ -147,6 +160,7 @@ def make_routes(service: Service) -> FastAPI:
     }.items():  # fmt: skip
         app.get(path, summary=summarize(handler))(handler)
     app.post("/invocations", summary=summarize(routes.invoke))(routes.invoke)
+    app.post("/explain")(routes.explain)
     feedback = {"requestBody": describe_body(msgspec.json.schema(Feedback), None)}
     app.post("/feedback", summary=summarize(routes.take_feedback), openapi_extra=feedback)(routes.take_feedback)
 
@@ -174,18 +188,12 @@ def make_routes(service: Service) -> FastAPI:
     def describe() -> dict[str, Any]:
         """Return the OpenAPI document of the model in force."""
         document = {**plain()}
-        document["paths"] = {"/predict": {"post": describe_predict(service)}, **document["paths"]}
+        described = {"/predict": {"post": describe_predict(service)}, "/explain": {"post": describe_explain(service)}}
+        document["paths"] = {**described, **document["paths"], **described}
         return document
 
     app.openapi = describe  # type: ignore[method-assign]
     return app
-
-
-def describe_columns(reader: RowReader) -> list[dict[str, Any]]:
-    """Return what the columns of a row take, as plain data."""
-    return [
-        {"name": name, "kind": kind, "may_be_missing": reader.nullable[name]} for name, kind in reader.kinds.items()
-    ]
 
 
 def summarize(handler: Any) -> str:
@@ -226,3 +234,23 @@ def describe_predict(service: Service) -> dict[str, Any]:
         "responses": {"200": {"description": "id of the request, predictions in the order of the rows, model"},
                       "422": {"description": "what is wrong, by row and column"}},
     }  # fmt: skip
+
+
+def describe_explain(service: Service) -> dict[str, Any]:
+    """Return the description of `/explain`, whose requests are those of `/predict` with fewer rows."""
+    described = describe_predict(service)
+    schema = described["requestBody"]["content"]["application/json"]["schema"]
+    for form in schema.get("anyOf", [schema]):
+        form["properties"]["rows"]["maxItems"] = MOST_ROWS
+    return {
+        **described,
+        "summary": summarize(Routes.explain),
+        "operationId": "explain",
+        "responses": {
+            "200": {"description": ANSWER},
+            "409": {"description": "the release has no background rows"},
+            "413": {"description": f"more than {MOST_ROWS} rows"},
+            "422": described["responses"]["422"],
+            "429": {"description": "too many requests wait to be explained"},
+        },
+    }

@@ -200,7 +200,8 @@ def extend_release(folder: Path, files: Mapping[str, bytes]) -> str:
     Parameters
     ----------
     files
-        Content by name, see `labkit.monitoring.profile_files` and `labkit.model.release.main_table_files`.
+        Content by name, see `labkit.monitoring.profile_files`, `labkit.model.explanation.background` and
+        `labkit.model.release.main_table_files`.
     """
     with atomic_folder(folder) as beside:
         for path in folder.iterdir():

@@ -38,13 +38,14 @@ function fill(row) {
 function makeField(column, place) {
   const attributes = { id: `field-${place}`, name: column.name };
   const needed = column.may_be_missing ? "" : " (needed)";
-  const label = make("label", { for: attributes.id }, `${column.name}${needed}`);
+  const label = make("label", { for: attributes.id }, `${nameColumn(column)}${needed}`);
   if (column.kind === "boolean") {
     const options = ["", "true", "false"].map((value) => make("option", { value }, value));
     return make("div", {}, label, make("select", attributes, ...options));
   }
   const mode = column.kind === "number" ? { inputmode: "decimal" } : {};
-  return make("div", {}, label, make("input", { ...attributes, ...mode, autocomplete: "off" }));
+  const field = make("input", { ...attributes, ...mode, autocomplete: "off" });
+  return make("div", {}, label, field, ...makeSlider(column, place));
 }
 
 function showNumber(value) {
@@ -54,7 +55,7 @@ function showNumber(value) {
 function showAnswer(answer) {
   const parts = [make("strong", {}, typeof answer.predictions[0] === "number" && !answer.probabilities
     ? showNumber(answer.predictions[0]) : String(answer.predictions[0]))];
-  parts.push(make("div", {}, `${model.target}, predicted by version ${answer.model.version ?? "of a folder"}`));
+  parts.push(make("div", {}, `${model.target_meaning ?? model.target}, predicted by version ${answer.model.version ?? "of a folder"}`));
   for (const [name, value] of Object.entries(answer.probabilities ? answer.probabilities[0] : {})) {
     const meter = make("meter", { min: 0, max: 1, value, "aria-label": `probability of ${name}` });
     parts.push(make("div", { class: "bar" }, make("span", {}, name), meter, make("span", {}, showNumber(value))));
@@ -76,13 +77,20 @@ function showFaults(refusal) {
 async function predict() {
   const number = ++latest;
   for (const field of find("row").querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
-  const body = JSON.stringify({ rows: [readRow()] }, null, 1);
+  const row = readRow();
+  moveSliders(row);
+  const body = JSON.stringify({ rows: [row] }, null, 1);
   find("request").textContent = `POST ${location.origin}/predict\ncontent-type: application/json\n\n${body}`;
   try {
     const response = await fetch("/predict", { method: "POST", headers: getHeaders(), body });
     const content = await response.json();
     if (number !== latest) return;
-    if (response.ok) showAnswer(content); else showFaults(content);
+    find("why").hidden = find("why").hidden || !response.ok;
+    if (!response.ok) showFaults(content);
+    else {
+      showAnswer(content);
+      await explain(row, number, content.model.digest);
+    }
   } catch (error) {
     if (number === latest) find("result").replaceChildren("The service does not answer.");
   }
