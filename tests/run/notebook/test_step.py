@@ -13,7 +13,7 @@ import pytest
 from labkit.errors import DataError, MissingDataError, ParamsError, StageError
 
 from tests.hostile_strings import HOSTILE
-from tests.run.small import find_done, find_states, load_ledger, make_small, wait_until
+from tests.run.small import find_done, load_ledger, make_small, wait_until
 
 
 def test_values_injected_whole_are_no_overrides(params_root: Path) -> None:
@@ -145,9 +145,11 @@ def test_interrupted_cell_interrupts_the_run_that_it_started(
     root = make_small(tmp_path / "checkout", "eda", store=store, eda="time.sleep(60)")
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
-    interrupt = threading.Thread(
-        target=lambda: (wait_until(lambda: find_states(root, "01_eda") or load_ledger(root)[2:]), interrupt_main())
-    )
+
+    def has_begun() -> bool:
+        return any(line["kind"] == "start" and line["stage"] == "eda" for line in load_ledger(root))
+
+    interrupt = threading.Thread(target=lambda: (wait_until(has_begun), interrupt_main()))
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         package.start("eda", "small").run()
