@@ -18,6 +18,7 @@ from labkit.run.records.stage_record import StageRecord, load_records, save_reco
 from tests import preloaded
 from tests.conftest import LABKIT, Labkit, make_environment
 from tests.run.notebook.small_notebooks import make_notebook
+from tests.shared_server import SharedServer
 from tests.shop import list_files
 
 
@@ -205,8 +206,10 @@ def test_broken_later_notebook_is_reported_before_the_first_runs(
 
 
 @pytest.mark.slow
-def test_notebook_edited_during_the_run_does_not_change_it(checkout: Path, store: Path) -> None:
-    shutil.copy(store, checkout)
+def test_notebook_edited_during_the_run_does_not_change_it(
+    checkout: Path, store: Path, shared_server: SharedServer
+) -> None:
+    shutil.copy(store, shared_server.lend(checkout))
     path = checkout / "notebooks" / "01_eda.ipynb"
     run = preloaded.Popen(
         [LABKIT, "run", "diabetes", "--until", "eda"],

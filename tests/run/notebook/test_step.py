@@ -14,6 +14,7 @@ from labkit.errors import DataError, MissingDataError, ParamsError, StageError
 
 from tests.hostile_strings import HOSTILE
 from tests.run.small import find_done, load_ledger, make_small, wait_until
+from tests.shared_server import SharedServer
 
 
 def test_values_injected_whole_are_no_overrides(params_root: Path) -> None:
@@ -121,9 +122,13 @@ def test_pipeline_is_not_run_from_within_it(params_root: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_stage_and_what_follows_run_from_a_notebook(
-    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    store: Path,
+    shared_server: SharedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    root = make_small(tmp_path / "checkout", "eda", "wrangling", store=store, wrangling="1 / 0")
+    root = shared_server.lend(make_small(tmp_path / "checkout", "eda", "wrangling", store=store, wrangling="1 / 0"))
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
     step = package.start("eda", "small", {"most_columns": 3})
@@ -140,9 +145,13 @@ def test_stage_and_what_follows_run_from_a_notebook(
 
 @pytest.mark.slow
 def test_interrupted_cell_interrupts_the_run_that_it_started(
-    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    store: Path,
+    shared_server: SharedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    root = make_small(tmp_path / "checkout", "eda", store=store, eda="time.sleep(60)")
+    root = shared_server.lend(make_small(tmp_path / "checkout", "eda", store=store, eda="time.sleep(60)"))
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
 

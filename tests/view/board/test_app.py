@@ -16,6 +16,7 @@ from labkit.view.board.app import Board
 
 from tests.conftest import ROOT, make_environment
 from tests.run.small import find_done, load_ledger, make_small, started, wait_until
+from tests.shared_server import SharedServer
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +24,9 @@ SLOW = "time.sleep(60)"
 
 
 @pytest.fixture
-def small(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def small(tmp_path: Path, store: Path, shared_server: SharedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a checkout of two stages; no board follows it after the test."""
-    root = make_small(tmp_path / "checkout", "eda", "wrangling", store=store)
+    root = shared_server.lend(make_small(tmp_path / "checkout", "eda", "wrangling", store=store))
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     monkeypatch.delenv("LABKIT_RUN_DIR", raising=False)
     # So that what the board sets for its kernel ends with the test.
