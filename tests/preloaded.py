@@ -1,9 +1,15 @@
 """Processes of the command line that are forks of one that has imported what commands import, which takes seconds.
 
 Each is a process of its own, with its own pid, session, folder, environment and standard streams, and ends with the
-command's own exit code. What a fork cannot take over is executed as an ordinary program: see `is_forkable`. So are the
-commands of the tests of imports, hash seeds, terminals, exit at a closed pipe, services and users' installations, which
-are started by `subprocess` itself: tests/cli, tests/project, tests/packages, tests/serving, tests/new, tests/test_readme.py.
+command's own exit code; tests/test_preloaded.py compares them with the program. What a fork cannot take over is executed
+as an ordinary program: see `is_forkable`. These tests always start the installed program `labkit`:
+
+- the first whole run of diabetes (`finished` in tests/conftest.py), that of two clones (tests/cli/test_main.py), and one
+  that is interrupted (tests/run/pipeline/test_dvc_repo.py);
+- the commands of the README (tests/test_readme.py), of a user's project (tests/project/test_whole_project.py), of a page
+  on own stages (tests/stages/test_own_stages.py), and those that `dvc repro` calls (tests/run/test_edits.py);
+- commands on a terminal (tests/run/test_hostile_names.py), completion (tests/cli/test_options.py), `labkit new`
+  (tests/new/test_dialect.py), and runs that are killed at random moments (tests/run/test_kills.py).
 
 Run as a program it is that process: see `serve`. It belongs to one worker of pytest and ends with it.
 """
@@ -83,15 +89,18 @@ class Preloaded:
         self.connection.close()
         self.process.wait()
 
-    def fork(self, request: Mapping[str, Any], streams: tuple[int, int, int]) -> tuple[int, int]:
-        """Fork a command; return its pid and a file descriptor from which its exit code can be read once it has ended."""
+    def fork(self, request: Mapping[str, Any], streams: tuple[int, ...]) -> tuple[int, int] | None:
+        """Fork a command; return its pid and a file descriptor to read its exit code from, None if the process has ended."""
         reader, writer = os.pipe()
-        try:
-            with self.lock:
-                socket.send_fds(self.connection, [json.dumps(request).encode()], [*streams, writer])
-                return int(self.connection.recv(100)), reader
-        finally:
-            os.close(writer)
+        with self.lock, suppress(OSError):
+            socket.send_fds(self.connection, [json.dumps(request).encode()], [*streams, writer])
+            if pid := self.connection.recv(100):
+                os.close(writer)
+                return int(pid), reader
+        self.is_ready = False
+        os.close(reader)
+        os.close(writer)
+        return None
 
 
 @functools.cache
@@ -117,6 +126,7 @@ class Popen(subprocess.Popen[Any]):
     """`subprocess.Popen`, which starts commands of labkit as forks where it can."""
 
     ended: int | None = None
+    reading = threading.Lock()
 
     def _execute_child(self, *arguments: Any) -> None:
         """Start the child: see `subprocess.Popen`, whose method this is."""
@@ -130,12 +140,14 @@ class Popen(subprocess.Popen[Any]):
             "cwd": os.fspath(given["cwd"] or Path.cwd()),
             "is_session": given["start_new_session"],
         }
-        if not is_forkable(given, environment) or len(json.dumps(request)) > LONGEST_REQUEST_BYTES:
-            begin(*arguments)
-            return
         names = ("p2cread", "c2pwrite", "errwrite")
         streams = tuple(number if given[name] == -1 else given[name] for number, name in enumerate(names))
-        self.pid, self.ended = get_preloaded().fork(request, streams)  # type: ignore[arg-type]
+        is_short = len(json.dumps(request)) <= LONGEST_REQUEST_BYTES
+        fork = get_preloaded().fork(request, streams) if is_short and is_forkable(given, environment) else None
+        if fork is None:
+            begin(*arguments)
+            return
+        self.pid, self.ended = fork
         self._child_created = True
         pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         self._close_pipe_fds(*(given[name] for name in pipes))  # type: ignore[attr-defined]
@@ -158,10 +170,16 @@ class Popen(subprocess.Popen[Any]):
 
     def read_end(self, timeout: float | None) -> int | None:
         """Return how the child ended, None if that takes longer."""
-        if self.returncode is None and self.ended is not None and select.select([self.ended], [], [], timeout)[0]:
-            # Nothing to read: the process that forked it was killed.
-            self.returncode = int(os.read(self.ended, 10) or -signal.SIGKILL)
-            os.close(self.ended)
+        if self.returncode is not None or self.ended is None:
+            return self.returncode
+        ready = select.poll()
+        ready.register(self.ended)
+        if ready.poll(None if timeout is None else timeout * 1000):
+            with self.reading:
+                if self.returncode is None:
+                    # Nothing to read: the process that forked it was killed.
+                    self.returncode = int(os.read(self.ended, 10) or -signal.SIGKILL)
+                    os.close(self.ended)
         return self.returncode
 
 
@@ -191,7 +209,8 @@ def serve(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
                     selector.unregister(key.fd)
                     pid, ended = running.pop(key.fd)
                     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                    os.write(ended, str(code).encode())
+                    with suppress(OSError):  # the worker has ended
+                        os.write(ended, str(code).encode())
                     os.close(ended)
                     os.close(key.fd)
                     continue
