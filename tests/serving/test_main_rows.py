@@ -221,15 +221,18 @@ def test_older_releases_say_that_they_take_joined_columns_only(work: Path) -> No
 
 def test_example_of_the_documentation_is_a_row_of_flights() -> None:
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-    (row,) = json.loads(page.split("```json\n")[1].split("```")[0])["rows"]
-    data, (path,) = load_params("flights").data, find_files("flights", load_params("flights").data.tables["flights"])
-    (first,) = list_orders(pd.read_csv(path, nrows=1))
-    assert row == {name: first[name] for name in row}
-    names = {*row, *data.derived, "weather_temp", "plane_seats", "dest_tz"}
-    needed = {name for join in data.joins for name in join.keys} - names
-    assert not needed, "the row has all keys"
+    examples = [json.loads(part.split("```")[0])["rows"] for part in page.split("```json\n")[1:]]
+    data = load_params("flights").data
+    for name, (row,) in zip(("flights", "weather"), examples, strict=True):
+        (path,) = find_files(name, data.tables[name])
+        known = list_orders(pd.read_csv(path, nrows=20))
+        assert row in [{column: one[column] for column in row} for one in known]
+    names = {*examples[0][0], *data.derived}
+    assert {key for join in data.joins for key in join.keys} <= names, "the row has all keys"
     for expression in (*data.derived.values(), data.time.predict_at if data.time else ""):
         assert {*find_names(expression)} <= names
+    (weather, *_) = data.joins
+    assert {*weather.columns, *weather.keys.values(), str(weather.as_of)} == {*examples[1][0]}
 
 
 def test_command_of_the_documentation_is_understood() -> None:

@@ -86,6 +86,7 @@ def find_main_table(
         joins=joins,
         tables=kinds,
         contract=list_agreed(agreed[data.main_table], left),
+        agreed={table: list_agreed(agreed[table], names) for table, names in kinds.items() if table in agreed},
         rows={table: take_needed_rows(tables[table], kinds[table], table) for table in carried},
     ), ""
 

@@ -5,6 +5,7 @@ Needs numpy only. The spec is found in `labkit.data.needed_tables`, from the par
 
 import json
 from collections.abc import Collection, Mapping
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import Any, Self
@@ -43,6 +44,8 @@ class MainTable:
         What is agreed on the columns in `columns`: `nullable`, `greater_than_or_equal_to`, `less_than_or_equal_to`.
     rows
         Columns of the joined tables whose rows are known, by table.
+    agreed
+        The same as `contract` for the columns of each joined table.
     """
 
     inputs: dict[str, str]
@@ -53,13 +56,11 @@ class MainTable:
     tables: dict[str, dict[str, str]]
     contract: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
+    agreed: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     arranged: list[JoinedRows | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        arranged = [
-            JoinedRows(join, self.tables[join.table], self.rows[join.table]) if join.table in self.rows else None
-            for join in self.joins
-        ]
+        arranged = [arrange(join, self.tables, self.rows) for join in self.joins]
         object.__setattr__(self, "arranged", arranged)
 
     @property
@@ -106,8 +107,18 @@ class MainTable:
         if missing := [name for name in kinds if name not in rows]:
             raise DataError(f"table {table}: columns missing: {list_briefly(missing)}")
         found = {name: make_array(rows[name], kind, f"{table}.{name}") for name, kind in kinds.items()}
-        parts = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("rows", "arranged")}
-        return MainTable(**parts, rows={**self.rows, table: found})
+        return self.with_all_rows({**self.rows, table: found})
+
+    def with_all_rows(self, rows: Mapping[str, Rows]) -> "MainTable":
+        """Return the same with other rows of the joined tables; those that are the same are not arranged again."""
+        made = copy(self)
+        arranged = [
+            before if rows.get(join.table) is self.rows.get(join.table) else arrange(join, self.tables, rows)
+            for join, before in zip(self.joins, self.arranged, strict=True)
+        ]
+        object.__setattr__(made, "rows", dict(rows))
+        object.__setattr__(made, "arranged", arranged)
+        return made
 
     def join(self, columns: Rows) -> dict[str, np.ndarray]:
         """Return the columns of the model.
@@ -145,7 +156,7 @@ class MainTable:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain data, without the rows."""
-        parts = ("inputs", "columns", "others", "computed", "tables", "contract")
+        parts = ("inputs", "columns", "others", "computed", "tables", "contract", "agreed")
         return {**{name: getattr(self, name) for name in parts}, "joins": [asdict(join) for join in self.joins]}
 
     @classmethod
@@ -153,6 +164,11 @@ class MainTable:
         """Return what `to_json` was made of, with the rows of tables."""
         joins = [TableJoin(**join) for join in content["joins"]]
         return cls(**{**content, "joins": joins}, rows=dict(rows))
+
+
+def arrange(join: TableJoin, kinds: Mapping[str, Mapping[str, str]], rows: Mapping[str, Rows]) -> JoinedRows | None:
+    """Return the rows of a joined table, ready to be looked up; None if they are not known."""
+    return JoinedRows(join, kinds[join.table], rows[join.table]) if join.table in rows else None
 
 
 def pack_rows(rows: Mapping[str, Rows]) -> bytes:

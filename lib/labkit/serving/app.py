@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from labkit.serving.settings import Pointer, Settings
 
 MOST_INLINE_ROWS = 64
 """Rows above this number are predicted in a thread, so that other requests do not wait for them."""
+TABLES_SECONDS = 0.2
+"""Time between two looks for rows of joined tables that other workers were sent."""
 JSON = b"application/json"
 
 Scope = MutableMapping[str, Any]
@@ -79,7 +82,8 @@ class Service:
         self.settings, self.engine, self.board, self.worker = settings, engine, board, worker
         self.access, self.log, self.counter = access, log, Counter(board, worker)
         folder = Path(settings.folder)
-        self.champion = Follower(CHAMPION_SEAT, board, worker, folder, engine=engine)
+        load = partial(load_pointed, tables_dir=settings.tables_dir)
+        self.champion = Follower(CHAMPION_SEAT, board, worker, folder, engine=engine, load=load)
         self.canary: Canary | None = None
         if settings.canary_percent:
             challenger = Follower(CHALLENGER_SEAT, board, worker, folder, load=self.load_challenger)
@@ -227,12 +231,24 @@ class Service:
     async def watch(self) -> None:
         """Load each release that the supervisor announces, and follow it, also while no request comes."""
         followers = [self.champion, *([self.canary.follower] if self.canary is not None else [])]
+        looked = 0.0
         while True:
+            if time.monotonic() - looked > TABLES_SECONDS:
+                looked = time.monotonic()
+                await self.refresh_tables()
             for follower in followers:
                 if follower.is_behind():
                     await asyncio.to_thread(follower.prepare)
                 follower.follow()
             await asyncio.sleep(0.02)
+
+    async def refresh_tables(self) -> None:
+        """Join the rows of tables that other workers were sent."""
+        if self.engine.fed is not None:
+            try:
+                await asyncio.to_thread(self.engine.fed.refresh)
+            except Exception:  # such as a broken disk: the rows known so far go on
+                logging.getLogger(__name__).exception("the rows of joined tables could not be read")
 
 
 async def refuse_path(scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,6 +15,7 @@ from labkit.errors import DataError, ModelError, get_first_line
 from labkit.features.arrays import make_times
 from labkit.model.explanation.shapley import Explanation, explain_row
 from labkit.model.release import runtime
+from labkit.serving.fed_tables import FedTables
 from labkit.serving.main_rows import MainRows, decode_rows
 from labkit.serving.requests import Columns, Fault, RequestError, RowReader
 
@@ -35,6 +36,8 @@ class Engine:
         Reads rows with the columns of the main table; None if the release takes the columns of the model only.
     background
         The rows that explanations compare with; None if the release has none.
+    fed
+        Rows of joined tables that were sent to the service; None without a service, or if nothing is joined.
     """
 
     generation: int
@@ -46,6 +49,7 @@ class Engine:
     card: str
     main_rows: MainRows | None = None
     background: Columns | None = None
+    fed: FedTables | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -153,13 +157,17 @@ class Engine:
         return [{name: row.get(name) for name in self.reader.kinds} for row in rows]
 
 
-def load_engine(folder: Path, *, digest: str | None, version: int | None, generation: int = 0) -> Engine:
+def load_engine(
+    folder: Path, *, digest: str | None, version: int | None, generation: int = 0, tables_dir: Path | None = None
+) -> Engine:
     """Verify and open a release, and let it predict its example rows.
 
     Parameters
     ----------
     digest
         Digest of the release's manifest; None if the folder itself is trusted.
+    tables_dir
+        Folder of the rows that were fed to joined tables; None outside of a service.
 
     Raises
     ------
@@ -173,7 +181,10 @@ def load_engine(folder: Path, *, digest: str | None, version: int | None, genera
     main_rows = MainRows(opened.main_table, reader, opened.row_features.rules) if opened.main_table else None
     card = (folder / runtime.CARD).read_text(encoding="utf-8")
     found = digest or runtime.compute_release_digest(folder)
-    engine = Engine(generation, version, found, folder, opened, reader, card, main_rows)
+    fed = FedTables(tables_dir, main_rows) if tables_dir and main_rows and main_rows.main_table.joins else None
+    engine = Engine(generation, version, found, folder, opened, reader, card, main_rows, fed=fed)
+    if fed is not None:
+        fed.refresh()
     try:
         columns = reader.make_columns(reader.convert(engine.load_example()))
         opened.check_features(columns.values)

@@ -11,10 +11,14 @@ from labkit.serving.settings import Pointer, load_pointer
 from labkit.storage.atomic import write_json
 
 
-def load_pointed(pointer: Pointer) -> Engine:
-    """Load the release of a pointer."""
+def load_pointed(pointer: Pointer, tables_dir: Path | None = None) -> Engine:
+    """Load the release of a pointer; `tables_dir` is the folder of rows of joined tables, if it joins them."""
     return load_engine(
-        Path(pointer.folder), digest=pointer.digest, version=pointer.version, generation=pointer.generation
+        Path(pointer.folder),
+        digest=pointer.digest,
+        version=pointer.version,
+        generation=pointer.generation,
+        tables_dir=tables_dir,
     )
 
 

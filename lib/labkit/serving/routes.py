@@ -1,5 +1,6 @@
 """All paths of the service but `/predict`, as a FastAPI application."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from labkit.serving.app import Service, check_json, get_header, read_body
 from labkit.serving.canary import KEY_HEADER
 from labkit.serving.challenger_state import describe_state, load_state
 from labkit.serving.explanations import ANSWER, MOST_ROWS, Explainer
+from labkit.serving.fed_tables import TABLE_ROWS
 from labkit.serving.invocations import read_invocation
 from labkit.serving.metrics_text import make_metrics_text
 from labkit.serving.requests import Fault, RequestError
@@ -82,7 +84,9 @@ class Routes:
             if self.service.log is None
             else {name: counts[f"log_{name}"] for name in ("rows", "dropped", "failures")}
         )
-        content = {"live": True, "ready": ready, "model": self.service.follow().describe(), "log": log}
+        engine = self.service.follow()
+        tables = engine.fed.describe() if engine.fed else {}
+        content = {"live": True, "ready": ready, "model": engine.describe(), "log": log, "tables": tables}
         if (challenger := describe_state(self.service.settings, counts)) is not None:
             content["challenger"] = challenger
         return JSONResponse(content, status_code=200 if ready else 503)
@@ -99,6 +103,9 @@ class Routes:
         columns = {
             "columns": engine.reader.describe_columns(meanings),
             "main_table_columns": None if main is None else main.reader.describe_columns(meanings),
+            "joined_tables": {name: one.describe_columns({}) for name, one in engine.fed.readers.items()}
+            if engine.fed
+            else {},
         }
         facts = {name: engine.facts[name] for name in told if name in engine.facts}
         known: dict[str, Any] = {"is_explained": engine.background is not None}
@@ -142,6 +149,15 @@ class Routes:
         self.service.counter.add("feedback", len(lines))
         return {"recorded": len(lines)}
 
+    async def take_rows(self, table: str, request: Request) -> dict[str, int]:
+        """Record rows of a joined table; they are on disk when the response is sent, and joined from then on."""
+        check_json(request.scope)
+        body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
+        fed = self.service.follow().fed
+        if fed is None:
+            raise RequestError(404, Fault("the model joins no tables"))
+        return await asyncio.to_thread(fed.add, table, body)
+
 
 def make_routes(service: Service) -> FastAPI:
     """Return the FastAPI application for a service."""
@@ -163,6 +179,9 @@ def make_routes(service: Service) -> FastAPI:
     app.post("/explain")(routes.explain)
     feedback = {"requestBody": describe_body(msgspec.json.schema(Feedback), None)}
     app.post("/feedback", summary=summarize(routes.take_feedback), openapi_extra=feedback)(routes.take_feedback)
+
+    rows = {"requestBody": describe_body(TABLE_ROWS, None)}
+    app.post("/tables/{table}", summary=summarize(routes.take_rows), openapi_extra=rows)(routes.take_rows)
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: Exception) -> Response:

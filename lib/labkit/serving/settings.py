@@ -82,6 +82,11 @@ class Settings:
         """File of the words that the processes share."""
         return Path(self.folder) / "board"
 
+    @property
+    def tables_dir(self) -> Path:
+        """Folder of the rows that were fed to joined tables."""
+        return Path(self.feedback_path).parent / "tables"
+
     def save(self) -> Path:
         """Write the settings into their folder and return the file."""
         path = Path(self.folder) / "settings.json"

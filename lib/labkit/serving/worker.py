@@ -91,7 +91,8 @@ class DrainingServer(uvicorn.Server):
 async def serve_until_stopped(settings: serving_settings.Settings, worker: int, listener: socket.socket) -> None:
     """Serve until the process is told to stop."""
     board = Board(settings.board_path, n_workers=settings.n_workers)
-    engine = load_pointed(serving_settings.load_pointer(Path(settings.folder) / "current.json"))
+    pointer = serving_settings.load_pointer(Path(settings.folder) / "current.json")
+    engine = load_pointed(pointer, settings.tables_dir)
     log = None
     if settings.log_folder is not None:
         log = PredictionLog(Path(settings.log_folder), worker=worker, counter=Counter(board, worker))

@@ -1,0 +1,200 @@
+"""Rows of joined tables that reach a service while it runs, such as the latest weather.
+
+Each table has a file of its own in the state folder, one line per request, to which any worker appends. Every worker
+reads what was added, so all join the same rows, after a restart and with another model too.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from labkit.errors import DataError, name_nearest, shorten
+from labkit.features.arrays import make_array
+from labkit.features.main_table import MainTable, Rows
+from labkit.serving.main_rows import MainRows, decode_rows
+from labkit.serving.requests import LONGEST_NAME, MOST_ROWS, Fault, RequestError, RowReader
+from labkit.storage.append import append_line
+
+MOST_FED_ROWS = 500_000
+"""Most rows of one table that a service keeps."""
+
+TABLE_ROWS = {
+    "type": "object",
+    "properties": {"rows": {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MOST_ROWS}},
+    "required": ["rows"],
+    "additionalProperties": False,
+}
+"""JSON schema of a request with rows of a joined table, whose columns `/model` lists."""
+
+
+class Line(msgspec.Struct):
+    """The rows of one request, and when they came, in seconds since 1970."""
+
+    time: float
+    rows: list[dict[str, Any]]
+
+
+@dataclass
+class FedTable:
+    """What is known of one table's file: how far it was read, and the latest row of each key."""
+
+    inode: int = 0
+    offset: int = 0
+    rows: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    fed_at: float | None = None
+    n_damaged: int = 0
+
+
+class FedTables:
+    """The rows that were fed to the tables that one model joins.
+
+    Parameters
+    ----------
+    folder
+        Folder of the files, one per table: `<table>.jsonl`.
+    main_rows
+        The reader of the model's requests, which joins what was fed once `refresh` has read it.
+    """
+
+    def __init__(self, folder: Path, main_rows: MainRows) -> None:
+        self.folder, self.main_rows, self.base = folder, main_rows, main_rows.main_table
+        self.tables = {name: FedTable() for name in self.base.tables}
+        self.readers = {name: RowReader(kinds, self.agree(name)) for name, kinds in self.base.tables.items()}
+        self.lock = threading.Lock()
+
+    def list_keys(self, table: str) -> list[str]:
+        """Return the columns of a table that tell its rows apart: its keys, and its time."""
+        joins = [join for join in self.base.joins if join.table == table]
+        named = [name for join in joins for name in (*join.keys.values(), *([join.as_of] if join.as_of else []))]
+        return list(dict.fromkeys(named))
+
+    def agree(self, table: str) -> dict[str, dict[str, Any]]:
+        """Return what rows of a table must satisfy: keys and times are never missing."""
+        return {**self.base.agreed.get(table, {}), **{name: {"nullable": False} for name in self.list_keys(table)}}
+
+    def add(self, table: str, body: bytes) -> dict[str, int]:
+        """Record the rows of a request, which are on disk and joined here when this returns.
+
+        Parameters
+        ----------
+        body
+            `{"rows": [{...}, ...]}`: all columns that the model needs of the table; others are kept for later models. A
+            row replaces an earlier one of the same keys and time.
+
+        Raises
+        ------
+        RequestError
+            404 for an unknown table, 413 for too many rows, 422 for what is not as declared.
+        """
+        if table not in self.tables:
+            named = name_nearest(shorten(table, LONGEST_NAME), self.tables)
+            raise RequestError(404, Fault(f"the model joins no such table: {named}"))
+        rows = decode_rows(body)
+        if rows is None:
+            raise RequestError(422, Fault('the body is not an object with "rows", a list of rows'))
+        found = self.read_rows(table, rows)
+        with self.lock:
+            self.refresh_all()
+            merged = {**self.tables[table].rows, **found}
+            if len(merged) > MOST_FED_ROWS:
+                limit = f"at most {MOST_FED_ROWS:,} are kept: remove {table}.jsonl from the service's folder first"
+                raise RequestError(413, Fault(f"the table would have {len(merged):,} rows, {limit}"))
+            try:
+                self.merge(self.base, table, merged)
+            except DataError as error:
+                raise RequestError(422, Fault(str(error))) from error
+            append_line(self.folder / f"{table}.jsonl", msgspec.json.encode(Line(time.time(), rows)).decode())
+            self.refresh_all()
+            return {"recorded": len(found), "rows": len(self.tables[table].rows)}
+
+    def refresh(self) -> None:
+        """Join what was added to the files since the last time."""
+        with self.lock:
+            self.refresh_all()
+
+    def refresh_all(self) -> None:
+        """Read all files that changed; the lock is held."""
+        main_table = self.main_rows.main_table
+        for table in self.tables:
+            if self.read_file(table):
+                with suppress(DataError):  # written by hand, and counted by the reader of the file
+                    main_table = self.merge(main_table, table, self.tables[table].rows)
+        self.main_rows.main_table = main_table
+
+    def read_file(self, table: str) -> bool:
+        """Read what was added to a table's file; False if nothing was."""
+        known, path = self.tables[table], self.folder / f"{table}.jsonl"
+        try:
+            with path.open("rb") as stream:
+                state = os.fstat(stream.fileno())
+                if state.st_ino != known.inode or state.st_size < known.offset:
+                    known = self.tables[table] = FedTable(inode=state.st_ino)
+                if state.st_size == known.offset:
+                    return False
+                stream.seek(known.offset)
+                content = stream.read()
+        except FileNotFoundError:
+            if known.inode:
+                self.tables[table] = FedTable()
+            return bool(known.inode)
+        whole = content[: content.rfind(b"\n") + 1]
+        known.offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                read = msgspec.json.decode(line, type=Line)
+                known.rows |= self.read_rows(table, read.rows)
+                known.fed_at = read.time
+            except (ValueError, RequestError):
+                known.n_damaged += 1
+        return bool(whole)
+
+    def read_rows(self, table: str, rows: Sequence[Any]) -> dict[tuple[Any, ...], Any]:
+        """Return rows given as dictionaries, checked, by their keys."""
+        reader, kinds = self.readers[table], self.base.tables[table]
+        read = reader.convert(rows)
+        columns = reader.make_columns(read).values
+        try:
+            keys = [make_array(columns[name], kinds[name], name).tolist() for name in self.list_keys(table)]
+        except DataError as error:
+            raise RequestError(422, Fault(str(error))) from error
+        return dict(zip(zip(*keys, strict=True), read, strict=True))
+
+    def merge(self, main_table: MainTable, table: str, fed: Mapping[tuple[Any, ...], Any]) -> MainTable:
+        """Return the main table with the rows that were fed, and those of the release with other keys."""
+        if not fed and table not in self.base.rows:
+            rest = {name: rows for name, rows in main_table.rows.items() if name != table}
+            return main_table.with_all_rows(rest)
+        made: Rows = self.readers[table].make_columns(list(fed.values())).values
+        carried = self.base.rows.get(table)
+        if carried is not None:
+            keys = zip(*(carried[name].tolist() for name in self.list_keys(table)), strict=True)
+            kept = np.array([key not in fed for key in keys], bool)
+            kinds = self.base.tables[table]
+            made = {
+                name: np.concatenate([carried[name][kept], make_array(made[name], kind, name)])
+                for name, kind in kinds.items()
+            }
+        return main_table.with_rows(table, made)
+
+    def describe(self) -> dict[str, Any]:
+        """Return for each joined table how many rows there are, the latest time, and the age of what was fed last."""
+        found: dict[str, Any] = {}
+        for join, arranged in zip(self.base.joins, self.main_rows.main_table.arranged, strict=True):
+            fed_at = self.tables[join.table].fed_at
+            found[join.table] = {
+                "rows": 0 if arranged is None else arranged.n_rows,
+                "latest": None if arranged is None or arranged.latest is None else f"{arranged.latest}Z",
+                "fed_at": None if fed_at is None else datetime.fromtimestamp(fed_at, UTC).isoformat(timespec="seconds"),
+                "age_seconds": None if fed_at is None else round(time.time() - fed_at, 1),
+                "damaged_lines": self.tables[join.table].n_damaged,
+            }
+        return found
