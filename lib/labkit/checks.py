@@ -153,7 +153,7 @@ def describe_counts(results: Sequence[CheckResult]) -> str:
 
 
 def render_checks(checks: Sequence[CheckResult]) -> str:
-    """Return checks as HTML: issues and warnings in full, the others folded."""
+    """Return checks as HTML: issues and warnings one a line, each with consequence and remedy folded; others folded."""
     ordered = sort_by_weight(checks)
     loud = [check for check in ordered if check.needs_attention]
     quiet = [check for check in ordered if not check.needs_attention]
@@ -161,18 +161,21 @@ def render_checks(checks: Sequence[CheckResult]) -> str:
     lines = []
     if loud:
         items = [
-            Markup('<li>{} <strong><a href="#{}">{} {}</a></strong>: {}. {} <em>{}</em></li>').format(
+            Markup(
+                "<details><summary>{} <strong>{} {}</strong>: {}.</summary>"
+                '<p>{} <em>{}</em> <a href="#{}">Details</a></p></details>'
+            ).format(
                 SIGNS[check.status],
-                check.anchor,
                 check.code,
                 check.title,
                 check.evidence,
                 check.consequence,
                 check.remedy,
+                check.anchor,
             )
             for check in loud
         ]
-        lines = [Markup("<p>{}</p><ul>").format(counts), *items, Markup("</ul>")]
+        lines = [Markup("<p>{}</p>").format(counts), *items]
     if quiet:
         rows = [
             Markup('<tr><td>{}</td><td>{} {}</td><td><a href="#{}">{}</a></td><td>{}</td></tr>').format(

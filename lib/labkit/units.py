@@ -1,6 +1,7 @@
 """Formatting of numbers: with their units, `2,000 rows`, `1.5 GB`, as shares, `34 %`, or with their uncertainty."""
 
 import math
+from collections.abc import Iterable
 
 SHORTEST_FIXED, LARGEST_FIXED = 1e-3, 1e15
 """Magnitudes from which on numbers are written with an exponent."""
@@ -103,10 +104,10 @@ def format_significant(value: float, digits: int = 3) -> str:
 def format_number(value: float, digits: int = 3) -> str:
     """Return a number with about `digits` significant digits, thousands separated; "–" if it is missing.
 
-    >>> [format_number(value) for value in (0.123456, 1234567.8, 12.0, -0.00002, 0, float("nan"))]
+    >>> [format_number(value) for value in (0.123456, 1234567.8, 12.0, -0.00002, -0.0, float("nan"))]
     ['0.123', '1,234,568', '12', '-2e-05', '0', '–']
     """
-    number = float(value)
+    number = float(value) + 0.0  # -0.0 becomes 0.0
     if not math.isfinite(number):
         return "–" if math.isnan(number) else "∞" if number > 0 else "-∞"
     if number and not SHORTEST_FIXED <= abs(number) < LARGEST_FIXED:
@@ -114,6 +115,38 @@ def format_number(value: float, digits: int = 3) -> str:
     places = max(0, digits - 1 - find_magnitude(number)) if number else 0
     written = f"{number:,.{places}f}"
     return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def format_column(values: Iterable[float], digits: int = LEAST_DIGITS) -> list[str]:
+    """Return the numbers of one column: as many decimals in each as the largest needs for `digits` significant digits.
+
+    Numbers so unlike that one would keep a single digit have `digits` significant digits each; whole ones no decimals.
+
+    >>> format_column([0.61, 0.675, 0.0707]), format_column([517.0, 2.0]), format_column([2.0, 1.25, float("nan")])
+    (['0.610', '0.675', '0.071'], ['517', '2'], ['2.00', '1.25', '–'])
+    >>> format_column([41.4, 0.45, 1234567.8, float("nan"), float("inf")]), format_column([0.0, 1e-9])
+    (['41.4', '0.450', '1,234,568', '–', '∞'], ['0', '1e-09'])
+    """
+    numbers = [float(value) for value in values]
+    drawn = [abs(number) for number in numbers if number and math.isfinite(number)]
+    if not drawn or not SHORTEST_FIXED <= min(drawn) <= max(drawn) < LARGEST_FIXED or all(x % 1 == 0 for x in drawn):
+        return [format_number(number, digits) for number in numbers]
+    places = max(0, digits - 1 - find_magnitude(max(drawn)))
+    if find_magnitude(min(drawn)) < 1 - places:
+        return [
+            format_fixed(number, max(0, digits - 1 - find_magnitude(number) if math.isfinite(number) else 0))
+            for number in numbers
+        ]
+    return [format_fixed(number, places) for number in numbers]
+
+
+def format_fixed(number: float, places: int) -> str:
+    """Return a number with exactly `places` decimals, thousands separated; "–" if it is missing.
+
+    >>> format_fixed(0.5, 3), format_fixed(-0.0001, 2), format_fixed(float("nan"), 2)
+    ('0.500', '0.00', '–')
+    """
+    return f"{number:z,.{places}f}" if math.isfinite(number) else format_number(number)
 
 
 def format_share(share: float, places: int = 0) -> str:

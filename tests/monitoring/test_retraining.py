@@ -24,6 +24,7 @@ from labkit.monitoring.champion_check import find_history
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.run.pipeline import experiments
+from labkit.run.records.champion_moves import load_champion
 from labkit.stages import publish
 from labkit.stages.source import place_tables
 from labkit.storage.append import append_line
@@ -135,7 +136,7 @@ def test_new_data_replace_the_old_and_the_split_moves_on(root: Path) -> None:
 
 def test_reason_is_that_of_the_finding(root: Path) -> None:
     params = load_params(NAME)
-    champion = retraining.find_champion_to_replace(NAME)
+    champion = load_champion(NAME)
     with pytest.raises(ParamsError, match="the champion was never checked"):
         train_again(root, reason=None)
     note_check("retrain", "of another release")

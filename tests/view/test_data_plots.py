@@ -48,7 +48,7 @@ def test_words_fit_what_is_drawn() -> None:
     bars = str(data_plots.plot_columns(TABLE, ["colour"], TWO_CLASSES).get_label())
     assert "Orange: median of price" in shapes
     assert "Bars" not in shapes
-    assert "Bars: share of yes; dashed: of all rows." in bars
+    assert "Bars: share of yes; dashes: of all rows." in bars
     assert "shapes" not in bars
 
 

@@ -40,7 +40,7 @@ def is_drawn(figure: style.Figure) -> bool:
 def test_costs_name_the_threshold_and_what_it_saves() -> None:
     figure = evaluation_plots.plot_costs(TWO, OUTCOME, COSTS)
     assert is_drawn(figure)
-    assert "Acting from 0.3 on costs 0.25 per row; the cheaper of always and never acting costs 0.5" in str(
+    assert "Acting from 0.3 on costs 0.250 per row; the cheaper of always and never acting costs 0.500" in str(
         figure.get_label()
     )
     description = evaluation_plots.describe_threshold(OUTCOME, TWO)
@@ -77,9 +77,9 @@ def test_missing_threshold_is_explained_with_what_is_done_instead() -> None:
 def test_periods_name_best_and_worst_and_leave_out_a_far_dummy(dummy: float, lines: int) -> None:
     figure = evaluation_plots.plot_periods(make_periods(dummy), "roc_auc", unit="month", confidence=0.9)
     assert is_drawn(figure)
-    assert "Best in 2020-02 with roc_auc 0.8, worst in 2020-01 with 0.7" in str(figure.get_label())
+    assert "Best in the month 2020-02 with roc_auc 0.800, worst in 2020-01 with 0.700" in str(figure.get_label())
     assert len(figure.axes[0].lines) == lines
-    assert "Best in 2020-01 with mae 0.7" in str(
+    assert "Best in the month 2020-01 with mae 0.700" in str(
         evaluation_plots.plot_periods(make_periods(dummy), "mae", unit="month", confidence=0.9).get_label()
     )
     assert "Lines to either side: 90 % intervals" in str(figure.get_label())
@@ -105,7 +105,7 @@ def test_slices_and_importance_name_the_first() -> None:
     figure = evaluation_plots.plot_importance(frame, "roc_auc", n_rows=100, most=5)
     assert is_drawn(figure)
     assert (
-        "Without x, roc_auc gets worse by 0.2, measured on 100 holdout rows. 1 of 2 features is not distinguishable"
+        "With x shuffled, roc_auc gets worse by 0.200, measured on 100 holdout rows. 1 of 2 features is not distinguishable"
     ) in str(figure.get_label())
     assert "spread over 5 shuffles of these rows only" in str(figure.get_label())
 

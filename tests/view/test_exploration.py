@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from labkit.data.quality.profile import profile_table
 from labkit.params.subject import Subject
-from labkit.params.tables import Data, Target
+from labkit.params.tables import ColumnMeaning, Data, Target
 from labkit.view import data_plots, exploration, style, time_plots
 
 TARGET = Target(column="late", task="classification", positive=1)
@@ -73,7 +74,7 @@ def test_target_after_training_is_grey_and_not_part_of_the_fact() -> None:
     times = pd.date_range("2024-01-01", periods=90, tz="UTC")
     frame = pd.DataFrame({"predict_at": times, "late": (np.arange(90) >= 60).astype(int)})
     figure = time_plots.plot_over_time(frame, BY_TIME)
-    assert "to 0 % in that" in figure.get_label()
+    assert "highest with 0 % in that" in figure.get_label()
     assert "of training; later ones in grey." in figure.get_label()
     later, known = figure.axes[0].lines[:2]
     assert (later.get_color(), known.get_color()) == (style.LINE, style.BLUE)
@@ -88,3 +89,28 @@ def test_notebook_hands_all_rows_only_to_what_may_look_at_them() -> None:
     allowed += ("plot_over_time(frame",)
     assert [line for line in uses if not any(word in line for word in allowed)] == []
     assert {word for word in allowed if not any(word in line for line in uses)} == set()
+
+
+def test_rows_are_shown_as_a_person_writes_them() -> None:
+    zoned = Subject("", zone="America/New_York")
+    times = pd.to_datetime(["2013-01-01 10:15", None], utc=True)
+    frame = pd.DataFrame({"id": [123456789.0, None], "delay": [2.0, 2.5], "late": [True, False], "at": times})
+    odd = pd.DataFrame({"code": [2**60 + 1], "parts": [[1, None]], "limit": [np.inf]})
+    assert exploration.format_rows(odd).to_numpy().tolist() == [["1152921504606846977", "[1, None]", "inf"]]
+    assert exploration.format_rows(frame, zoned).to_numpy().tolist() == [
+        ["123456789", "2", "True", "2013-01-01 05:15"],
+        ["–", "2.5", "False", "–"],
+    ]
+
+
+def test_ends_of_columns_are_in_the_zone_and_the_format_declared() -> None:
+    subject = Subject("", columns={"minute": ColumnMeaning(format="time_of_day")}, zone="America/New_York")
+    times = pd.to_datetime(["2013-01-01 10:15", "2013-07-01 10:15"], utc=True)
+    frame = pd.DataFrame({"minute": [300.0, 1110.0], "at": times, "late": [0, 1]})
+    listed = exploration.list_columns(
+        profile_table(frame, TARGET, seed=0, zone=subject.zone), ["minute", "at"], subject
+    )
+    assert listed[["smallest", "largest"]].to_numpy().tolist() == [
+        ["05:00", "18:30"],
+        ["2013-01-01 05:15 EST", "2013-07-01 06:15 EDT"],
+    ]

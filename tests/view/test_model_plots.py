@@ -94,14 +94,14 @@ def make_leaderboard() -> pd.DataFrame:
 def test_leaderboard_names_the_best_and_the_failed() -> None:
     figure = model_plots.plot_leaderboard(make_leaderboard(), "roc_auc")
     assert is_drawn(figure)
-    assert "Best: linear with 0.91." in str(figure.get_label())
+    assert "Best before tuning: linear with 0.910." in str(figure.get_label())
     assert "Failed: broken." in str(figure.get_label())
 
 
 def test_a_far_dummy_does_not_squeeze_the_candidates() -> None:
     far = model_plots.plot_leaderboard(make_leaderboard(), "roc_auc").axes[0]
     assert far.get_xlim()[0] > 0.8
-    assert "← 0.5" in [artist.get_text() for artist in far.texts]
+    assert "← 0.500" in [artist.get_text() for artist in far.texts]
     near = make_leaderboard().replace({"roc_auc": {0.5: 0.88}})
     assert not [
         artist for artist in model_plots.plot_leaderboard(near, "roc_auc").axes[0].texts if "←" in artist.get_text()

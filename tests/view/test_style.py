@@ -32,7 +32,7 @@ def test_shown_figure_carries_its_text_and_size() -> None:
     assert shown.figcaption.get_text(" ") == f"Three bars {FACT}"
     assert shown.img["alt"] == f"Bar chart: Three bars. {FACT}"
     assert (shown.img["width"], shown.img["height"]) == ("700", "165")
-    assert [cell.get_text() for cell in shown.table.find_all("td")] == ["a", "1", "b", "1.5", "c", "2"]
+    assert [cell.get_text() for cell in shown.table.find_all("td")] == ["a", "1.00", "b", "1.50", "c", "2.00"]
     assert shown.summary is not None
     assert shown.summary.get_text() == "Data (3 lines)"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import ParamsError
 from labkit.model.release.bundle import load_release
 from labkit.monitoring.current_rows import open_current
 from labkit.monitoring.delivery import parse_time
@@ -18,8 +17,7 @@ from labkit.monitoring.profile_files import load_profile
 from labkit.monitoring.reference_profile import Profile
 from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
-from labkit.run.records import mlflow_store, registry
-from labkit.run.records.champion_moves import CHAMPION
+from labkit.run.records.champion_moves import load_champion
 from labkit.stages.publish import fetch_release
 from labkit.storage.append import append_line
 
@@ -69,10 +67,7 @@ def check_health(params: Params, source: Path | None, *, now: datetime, most_win
         from labkit.serving.batch_files import check_source
 
         check_source(source)
-    mlflow_store.check_store(paths.get_tracking_uri())
-    champion = registry.find_version(params.experiment, alias=CHAMPION)
-    if champion is None:
-        raise ParamsError(f"{params.experiment} has no champion yet: run `labkit run {params.experiment}`")
+    champion = load_champion(params.experiment)
     history = load_earlier(params.experiment)
     earlier = history[-1] if history else {}
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:

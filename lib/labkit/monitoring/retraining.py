@@ -31,9 +31,8 @@ from labkit.run.pipeline.experiment_run import check_locked_packages, run_work, 
 from labkit.run.pipeline.outputs import DVC_LOCK
 from labkit.run.pipeline.progress import Progress
 from labkit.run.pipeline.stages_in_order import PlainStage
-from labkit.run.records import ledger, mlflow_store, registry
-from labkit.run.records.champion_moves import CHAMPION
-from labkit.run.records.registry import Version
+from labkit.run.records import ledger, registry
+from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.stages.publish import find_decision_path
 from labkit.storage.append import append_line
 from labkit.storage.atomic import copy_file, write_json
@@ -95,21 +94,6 @@ class Plan:
             "champion": self.champion,
             "data": self.data.to_dict(),
         }
-
-
-def find_champion_to_replace(experiment: str) -> Version:
-    """Return the champion.
-
-    Raises
-    ------
-    ParamsError
-        There is none.
-    """
-    mlflow_store.check_store(paths.get_tracking_uri())
-    champion = registry.find_version(experiment, alias=CHAMPION)
-    if champion is None:
-        raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
-    return champion
 
 
 def find_finding(experiment: str, digest: str) -> Finding | None:
@@ -175,7 +159,7 @@ def plan_retraining(params: Params, source: Path | None, folder: Path, *, reason
         The data cannot be used; see `labkit.monitoring.new_data.check_new_data`.
     """
     name = params.experiment
-    champion = find_champion_to_replace(name)
+    champion = load_champion(name)
     finding = find_finding(name, champion.digest)
     why = explain(name, finding, reason)
     data = check_new_data(params, source, folder)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from labkit.names import escape
 from labkit.params.experiment import Params
 from labkit.params.tables import ColumnMeaning
-from labkit.units import format_clock, format_count
+from labkit.units import LARGEST_FIXED, format_clock, format_count
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,19 @@ class Subject:
         return name in self.columns and self.columns[name].format == "time_of_day"
 
     def format_value(self, name: str, value: float) -> str:
-        """Return a number of a column, as a time of the day if that is declared.
+        """Return a number of a column, as a time of the day if that is declared; whole numbers in full, as identifiers.
 
         Examples
         --------
         >>> subject = Subject("", columns={"departure": ColumnMeaning(format="time_of_day")})
         >>> subject.format_value("departure", 1110), subject.format_value("distance", 1110.5)
         ('18:30', '1110.5')
+        >>> subject.format_value("customer_id", 123456789.0), subject.format_value("price", 1 / 3)
+        ('123456789', '0.333333')
         """
-        return format_clock(value) if self.is_clock(name) else f"{value:g}"
+        if self.is_clock(name):
+            return format_clock(value)
+        return f"{value:.0f}" if abs(value) < LARGEST_FIXED and value % 1 == 0 else f"{value:g}"
 
     def find_clocks(self) -> dict[str, Callable[[float], str]]:
         """Return the formatter of each column whose numbers are times of a day, for tables."""

@@ -26,8 +26,7 @@ from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.renamed import find_holdout_metric
-from labkit.run.records import mlflow_store, registry
-from labkit.run.records.champion_moves import CHAMPION
+from labkit.run.records.champion_moves import load_champion
 from labkit.serving.batch_files import (
     PREDICTION,
     ROW,
@@ -162,10 +161,7 @@ def predict_file(
     """
     params = load_params(experiment)
     check_batch_files(params, source, destination, keep=keep, overwrite=overwrite)
-    mlflow_store.check_store(paths.get_tracking_uri())
-    champion = registry.find_version(params.experiment, alias=CHAMPION)
-    if champion is None:
-        raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
+    champion = load_champion(params.experiment)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         opened = load_release(fetch_release(champion, Path(scratch)))
         inputs, target = opened.row_features.inputs_, params.data.target.column

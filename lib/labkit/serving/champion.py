@@ -9,11 +9,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labkit import paths
-from labkit.errors import ChampionError, LabkitError, ParamsError
+from labkit.errors import ChampionError, LabkitError
 from labkit.model.release.runtime import compute_release_digest
-from labkit.run.records import mlflow_store, registry
-from labkit.run.records.champion_moves import CHAMPION
+from labkit.run.records import registry
+from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.serving.board import CHAMPION_SEAT
 from labkit.serving.settings import Pointer
 from labkit.serving.supervisor import Supervisor
@@ -92,11 +91,7 @@ def open_champion(experiment: str) -> Champion:
     ParamsError
         There is none.
     """
-    mlflow_store.check_store(paths.get_tracking_uri())
-    champion = registry.find_version(experiment, alias=CHAMPION)
-    if champion is None:
-        raise ParamsError(f"{experiment} has no champion yet: run `labkit run {experiment}`")
-    return Champion(experiment, champion)
+    return Champion(experiment, load_champion(experiment))
 
 
 def fetch_pointer(champion: registry.Version, folder: Path, *, generation: int) -> Pointer:

@@ -15,7 +15,7 @@ from labkit.paths import show_path
 from labkit.run.records.stage_record import load_records
 from labkit.run.reports import index
 from labkit.storage.atomic import parse_json
-from labkit.units import format_interval, format_significant
+from labkit.units import format_alike, format_interval
 
 PUBLISHED, UNCHANGED, KEPT, REFUSED = "published", "already champion", "kept champion", "refused"
 DRY_RUN = "dry run"
@@ -70,7 +70,7 @@ class Result:
     def __str__(self) -> str:
         """Return what happened to the release, how good it is, compared with what, and where to look."""
         model = "this model: " if self.decision == KEPT else ""
-        dummy = format_significant(self.dummy)
+        dummy = format_alike(self.value, self.dummy, uncertainty=(self.high - self.low) / 2)[1]
         return f"{self.experiment} {self.verdict}: {model}{self.quality}, dummy {dummy} → {self.page}"
 
     def to_dict(self) -> dict[str, Any]:

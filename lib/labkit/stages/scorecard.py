@@ -22,7 +22,7 @@ from labkit.params.subject import Subject
 from labkit.stages.model_versions import list_versions
 from labkit.stages.result import find_evaluation
 from labkit.storage.atomic import parse_json
-from labkit.units import format_interval, format_share, format_significant
+from labkit.units import format_alike, format_interval, format_number, format_share
 
 MOST_VERSIONS = 12
 
@@ -118,12 +118,14 @@ def load_checks(path: Path) -> list[CheckResult]:
 
 
 def describe_baselines(evaluation: Mapping[str, Any], name: str, unit: str) -> str:
-    """Return the metric of the baselines with its unit, as a phrase."""
-    after = f" {unit}" * bool(unit)
+    """Return the metric of the baselines with its unit, in the model's decimals, as a phrase."""
+    after, one = f" {unit}" * bool(unit), Interval.from_dict(evaluation["holdout"][name])
     plain = (evaluation.get("plain_lightgbm") or {}).get(name)
     value = plain.get("value") if isinstance(plain, dict) else plain
-    beside = "" if value is None else f", plain LightGBM {format_significant(value)}{after}"
-    return f"best constant prediction {format_significant(evaluation['dummy'][name])}{after}{beside}"
+    others = [evaluation["dummy"][name], *([] if value is None else [value])]
+    _, dummy, *rest = format_alike(one.value, *others, uncertainty=(one.high - one.low) / 2)
+    beside = f", plain LightGBM {rest[0]}{after}" if rest else ""
+    return f"best constant prediction {dummy}{after}{beside}"
 
 
 def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:
@@ -135,12 +137,14 @@ def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subje
         return ""
     unit = f" {costs.unit}" if costs.unit else ""
     cheapest, other = sorted([("none", found["always_no"]), ("all", found["always_yes"])], key=lambda pair: pair[1])
-    cost, saving = found["cost"], found["saving"]
+    one, saving = Interval.from_dict(found["cost"]), found["saving"]
+    cost, low, high, *passive = format_alike(
+        one.value, one.low, one.high, cheapest[1], other[1], uncertainty=(one.high - one.low) / 2
+    )
     words = "saves" if (saving["low"] or 0) > 0 else "is not shown to save anything:"
     return (
         f"Acting on {format_share(found['acted'])} of {subject.rows}, those with a probability of at least "
-        f"{found['threshold']:.2f}, costs {cost['value']:.2f}{unit} per {subject.row} "
-        f"[{cost['low']:.2f}, {cost['high']:.2f}]; acting on {cheapest[0]} costs {cheapest[1]:.2f}, on {other[0]} "
-        f"{other[1]:.2f}. On the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the "
-        "cheaper of the two."
+        f"{format_number(found['threshold'])}, costs {cost}{unit} per {subject.row} [{low}, {high}]; acting on "
+        f"{cheapest[0]} costs {passive[0]}, on {other[0]} {passive[1]}. On the holdout this {words} "
+        f"{format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two."
     )

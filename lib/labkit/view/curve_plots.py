@@ -85,8 +85,9 @@ def plot_class_curves(models: Mapping[str, Predictions], subject: Subject) -> Fi
     names = [subject.name_class(predictions.classes[code]) for code in codes]
     title = names[0] if len(codes) == 1 else "each class"
     areas = [sk.roc_auc_score(predictions.y_true == code, predictions.y_proba[:, code]) for code in codes]
-    fact = f"ROC AUC {format_number(np.mean(areas))}: the probability that a {subject.row} of the class ranks above "
-    fact += "another. "
+    wanted = subject.name_rows(of_class=predictions.classes[codes[0]]) if len(codes) == 1 else "rows of a class"
+    fact = f"ROC AUC {format_number(np.mean(areas))}: the probability that one of the {wanted} ranks above one of the "
+    fact += "others. "
     figure, axes = make_figure(
         f"ROC and precision-recall curves of {title}",
         f"{fact}Dashed: guessing.",

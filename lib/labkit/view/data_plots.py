@@ -12,7 +12,7 @@ from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
 from labkit.view.heat_maps import order_alike as order_alike
 from labkit.view.heat_maps import plot_correlation as plot_correlation
-from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
+from labkit.view.prose import count, format_column, format_number, format_share, join_names, shorten_name
 from labkit.view.style import (
     BLUE,
     GROUND,
@@ -104,10 +104,13 @@ def plot_scores(
     if len(usable):
         best = usable["column"].iloc[0]
         fact = f"The best {kind} column, {best}, explains {format_share(scores[best])} of the target's uncertainty."
+        if not scores[best] > 0:
+            fact = f"No {kind} column explains anything of the target's uncertainty."
     reasons = dict(zip(aside["column"], find_aside(aside), strict=True))
     if reasons:
         named = (f"{name} ({reason})" for name, reason in reasons.items())
-        fact += f" In grey, cut at the edge: {join_names(named)}."
+        is_cut = aside["score"].max() > usable["score"].max()
+        fact += f" In grey{', cut at the edge' * bool(is_cut)}: {join_names(named)}."
     if picked := [name for name in highlight if name in scores]:
         fact += f" In orange: {join_names(picked)}."
     unit = "share of the target's uncertainty explained"
@@ -219,10 +222,10 @@ def describe_panels(target: Target, classes: Sequence[Any], *, has_shapes: bool,
     """Return how to read panels of columns against the target."""
     if classes:
         shapes = f"Where the shapes of {join_names(classes)} differ, the column separates the classes."
-        bars = f"Bars: share of {pick_class(classes)}; dashed: of all rows."
+        bars = f"Bars: share of {pick_class(classes)}; dashes: of all rows."
     else:
         shapes = f"Orange: median of {target.column} in ten groups of equally many rows. A slope is a hint."
-        bars = f"Bars: mean of {target.column}; dashed: of all rows."
+        bars = f"Bars: mean of {target.column}; dashes: of all rows."
     return " ".join(sentence for sentence, is_needed in ((shapes, has_shapes), (bars, has_bars)) if is_needed)
 
 
@@ -296,7 +299,7 @@ def plot_cloud(axes: Axes, places: np.ndarray, outcomes: np.ndarray) -> pd.DataF
 
 
 def plot_levels(axes: Axes, values: pd.Series, labels: pd.Series, classes: Sequence[Any]) -> pd.DataFrame:
-    """Draw the target by category, its name above the bar: share of one class, or the mean; dashed for all rows.
+    """Draw the target by category, its name above the bar: share of one class, or the mean; a dash for all rows.
 
     A column with a different value in nearly each row names the rows; it has no categories to draw.
     """
@@ -314,7 +317,9 @@ def plot_levels(axes: Axes, values: pd.Series, labels: pd.Series, classes: Seque
     means = outcome.groupby(values, observed=True).mean().reindex(common)
     axes.barh(np.arange(len(common)) + 0.24, means.fillna(0), color=color, height=0.42)
     if outcome.notna().any():
-        axes.axvline(outcome.mean(), color=MUTED, linewidth=1.2, linestyle="--")
+        # One dash on each bar: a line through all rows would strike through the names.
+        rows = np.arange(len(common))
+        axes.vlines(np.full(len(common), outcome.mean()), rows, rows + 0.48, color=MUTED, linewidth=1.4)
     finish_bars(axes, [], "")
     for row, label in enumerate(common):
         axes.annotate(
@@ -323,7 +328,7 @@ def plot_levels(axes: Axes, values: pd.Series, labels: pd.Series, classes: Seque
     axes.set_ylim(max(len(common), 1) - 0.4, -0.6)
     if common:
         set_ticks(axes, 3, as_share=bool(classes))
-    shown = [format_share(mean) if classes else format_number(mean) for mean in means]
+    shown = [format_share(mean) for mean in means] if classes else format_column(means)
     return pd.DataFrame({"value": [name_level(label) for label in common], "share" if classes else "mean": shown})
 
 

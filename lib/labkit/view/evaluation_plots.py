@@ -20,6 +20,7 @@ from labkit.view.model_plots import plot_interval
 from labkit.view.prose import (
     count,
     escape,
+    format_column,
     format_confidence,
     format_interval,
     format_number,
@@ -58,9 +59,10 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subj
     curve = full.iloc[np.unique(np.linspace(0, len(full) - 1, MOST_POINTS).round().astype(int))]
     plain = min(outcome.always_yes, outcome.always_no)
     unit = f" {costs.unit}" if costs.unit else ""
-    fact = f"Acting from {format_number(outcome.threshold)} on costs {format_number(outcome.cost.value)}{unit} per "
-    fact += f"{subject.row}; the cheaper of always and never acting costs {format_number(plain)}. "
-    fact += f"The lowest cost of any threshold on these {subject.rows} is {format_number(full['cost'].min())}."
+    paid, passive, least = format_column([outcome.cost.value, plain, full["cost"].min()])
+    fact = f"Acting from {format_number(outcome.threshold)} on costs {paid}{unit} per {subject.row}; the cheaper of "
+    fact += f"always and never acting costs {passive}. The lowest cost of any threshold on these "
+    fact += f"{subject.rows} is {least}."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
         axes.step(curve["threshold"], keep_drawable(curve["cost"]), where="pre", color=BLUE)
@@ -97,7 +99,8 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
         return make_note(title, f"{metric} cannot be computed in any {unit}.")
     ranked = known.sort_values("model", ascending=not is_greater_better(metric), kind="stable")
     (best, most), (worst, least) = ranked[["period", "model"]].iloc[[0, -1]].to_numpy().tolist()
-    fact = f"Best in {best} with {metric} {format_number(most)}, worst in {worst} with {format_number(least)}. "
+    first, last = format_column([most, least])
+    fact = f"Best in the {unit} {best} with {metric} {first}, worst in {worst} with {last}. "
     if known[["low", "high"]].notna().all(axis=1).any():
         fact += f"Lines to either side: {format_confidence(confidence)} intervals of the model."
     else:
@@ -142,15 +145,16 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: S
         return make_note(title, f"No group of {subject.rows} stands out.")
     first = frame.iloc[0]
     fact = f"Worst: {first['slice']}, with {subject.count_rows(int(first['rows']))} and a {loss} of "
-    fact += f"{format_number(first['loss'])} against {format_number(first['elsewhere'])} elsewhere."
+    fact += "{} against {} elsewhere.".format(*format_column([first["loss"], first["elsewhere"]]))
     names = [wrap_slice(name) for name in frame["slice"]]
     height = 0.9 + sum(0.25 + 0.2 * len(name.splitlines()) for name in names)
+    labels = format_column(frame["loss"] - frame["elsewhere"])
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=height)
         for row in range(len(frame)):
             excess = float(frame["loss"].iloc[row] - frame["elsewhere"].iloc[row])
             interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
-            plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
+            plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE, label=labels[row])
         axes.axvline(0, color=LINE, linewidth=1.4)
         figure.table = frame[["slice", "rows", "loss", "elsewhere", "low", "high"]]
         finish_bars(axes, names, f"excess {loss}, with {format_confidence(confidence)} interval")
@@ -187,9 +191,8 @@ def plot_importance(
     if shown["loss"].isna().all():
         return make_note(title, f"The importance for {metric} cannot be computed for any {noun}.")
     gone = int((frame["low"] <= 0).sum())
-    fact = (
-        f"Without {shown['column'].iloc[0]}, {metric} gets worse by {format_number(shown['loss'].iloc[0])}, measured "
-    )
+    first = f"the family {shown['column'].iloc[0]}" if noun == "family" else shown["column"].iloc[0]
+    fact = f"With {first} shuffled, {metric} gets worse by {format_column(shown['loss'])[0]}, measured "
     fact += f"on {subject.count_rows(n_rows, kind='holdout')}. "
     fact += f"{gone} of {count(len(frame), noun, several)} {'is' if gone == 1 else 'are'} not distinguishable from "
     fact += (
@@ -251,5 +254,5 @@ def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:
     known = keep_drawable(frame["model"]) if len(frame) else np.zeros(0)
     if (~np.isnan(known)).sum() < 2:
         return []
-    low, high = map(format_number, find_ends(known))
+    low, high = format_column(find_ends(known))
     return [f"By period, its {metric} is between {low} and {high}."]

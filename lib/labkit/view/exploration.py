@@ -1,7 +1,13 @@
 """Sentences of the exploration: which rows it describes, and what it found in them."""
 
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from labkit.data.stability import compute_outcome
 from labkit.params.subject import GENERIC, Subject
@@ -16,6 +22,52 @@ def list_weak(profile: pd.DataFrame, target: Target) -> list[str]:
     return [name for name in profile.loc[is_weak, "column"] if name != target.column]
 
 
+def list_columns(profile: pd.DataFrame, ranked: Sequence[str], subject: Subject = GENERIC) -> pd.DataFrame:
+    """Return one row per column for readers: what it holds, what is missing, its ends and what it explains by itself.
+
+    Parameters
+    ----------
+    profile
+        As `labkit.data.quality.profile.profile_table` returns it.
+    ranked
+        The columns in the order of the rows.
+    """
+    shown = profile.set_index("column").loc[list(ranked)].reset_index()
+    for end in ("smallest", "largest"):
+        shown[end] = [
+            subject.format_value(name, float(value)) if value and subject.is_clock(name) else value
+            for name, value in zip(shown["column"], shown[end], strict=True)
+        ]
+    shown["meaning"] = shown["column"].map(subject.describe_column)
+    meaning = ["meaning"] if subject.columns else []
+    shown = shown[
+        ["column", *meaning, "kind", "missing_share", "distinct", "smallest", "largest", "score", "set_aside"]
+    ]
+    return shown.rename(columns={"missing_share": "missing", "score": "explains", "set_aside": "set aside"})
+
+
+def format_rows(frame: pd.DataFrame, subject: Subject = GENERIC) -> pd.DataFrame:
+    """Return rows as strings for readers: whole numbers in full, times in the zone of the experiment, "–" if missing.
+
+    >>> format_rows(pd.DataFrame({"id": [123456789.0, None], "at": [pd.Timestamp("2013-01-01 10:15"), pd.NaT]}))
+              id                at
+    0  123456789  2013-01-01 10:15
+    1          –                 –
+    """
+
+    def write(name: str, value: Any) -> str:
+        if is_scalar(value) and pd.isna(value):
+            return "–"
+        if isinstance(value, datetime):
+            return subject.format_time(value)
+        # Integers are exact as they are.
+        kinds = int | float | np.number if subject.is_clock(name) else float | np.floating
+        is_number = isinstance(value, kinds) and math.isfinite(value)
+        return subject.format_value(name, float(value)) if is_number else str(value)
+
+    return pd.DataFrame({name: [write(str(name), value) for value in frame[name]] for name in frame}, index=frame.index)
+
+
 def describe_outcome(frame: pd.DataFrame, target: Target, subject: Subject = GENERIC) -> str:
     """Return the rate of the class of interest, or of the largest class, or the mean of a numeric target."""
     mean = (
@@ -26,6 +78,14 @@ def describe_outcome(frame: pd.DataFrame, target: Target, subject: Subject = GEN
     picked = frame[target.column].mode().iloc[0] if target.positive is None and not np.isnan(mean) else target.positive
     label = subject.find_label(picked)
     return f"{format_share(mean)} of {subject.rows} {'are ' + label if label else f'have {target.column} = {picked}'}"
+
+
+def name_explored(is_explored: np.ndarray, data: Data, subject: Subject = GENERIC) -> str:
+    """Return which rows the exploration describes, as a phrase; see `describe_explored`."""
+    rows, first = subject.count_rows(int(is_explored.sum())), data.split.validation_from
+    if first is None or is_explored.all():
+        return f"all {rows}"
+    return f"the {rows} before {first.day} {first:%B %Y}"
 
 
 def describe_explored(is_explored: np.ndarray, data: Data, subject: Subject = GENERIC) -> str:

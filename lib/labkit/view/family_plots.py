@@ -5,8 +5,9 @@ import numpy as np
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.training.ablation import ALL_NEW, CONFIDENCE, Ablation
 from labkit.params.subject import GENERIC, Subject
+from labkit.units import format_column, format_difference_alike
 from labkit.view.model_plots import plot_interval
-from labkit.view.prose import count, format_number, shorten_name
+from labkit.view.prose import count, shorten_name
 from labkit.view.style import (
     BLUE,
     MUTED,
@@ -32,11 +33,12 @@ def plot_ablation(ablation: Ablation, subject: Subject = GENERIC) -> Figure:
     fact = f"A plain LightGBM with all features against one without each family, measured on {rows}. "
     sure = count(n_sure, "family", "families").capitalize()
     fact += f"{sure} of {len(frame)} gain {metric} beyond random variation (blue)."
+    labels = format_column(frame["gain"])
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.42 * len(frame))
         for row, line in enumerate(frame.itertuples()):
             interval = Interval(*(float(getattr(line, name)) for name in ("gain", "low", "high")))
-            plot_interval(axes, row, interval, color=BLUE if interval.low > 0 else MUTED)
+            plot_interval(axes, row, interval, color=BLUE if interval.low > 0 else MUTED, label=labels[row])
         axes.axvline(0, color=MUTED, linewidth=1.4)
         figure.table = frame[["family", "features", "gain", "low", "high"]]
         names = [f"{shorten_name(line.family)} ({line.features})" for line in frame.itertuples()]
@@ -54,10 +56,11 @@ def describe_ablation(ablation: Ablation, family: str = ALL_NEW) -> str:
         return ""
     gain, low, high = (float(found[name].iloc[0]) for name in ("gain", "low", "high"))
     lead = f"With {family} {metric} on the validation rows is"
-    word, by = "better" if gain >= 0 else "worse", format_number(abs(gain))
+    shown, first, last = format_difference_alike(gain, low, high)
+    word, by = "better" if gain >= 0 else "worse", shown.removeprefix("-")
     if np.isnan([low, high]).any():
         return f"{lead} {by} {word}, without an interval: too few independent rows."
-    span = f"{CONFIDENCE:.0%}".replace("%", " %") + f" interval {format_number(low)} to {format_number(high)}"
+    span = f"{CONFIDENCE:.0%}".replace("%", " %") + f" interval {first} to {last}"
     if low <= 0 <= high:
         return f"{lead} not distinguishable from that without them: {by} {word}, but the {span} includes 0."
     return f"{lead} {word} by {by}, {span}."

@@ -22,6 +22,7 @@ from labkit.view.curve_plots import plot_curves as plot_curves
 from labkit.view.prose import (
     MOST_FOLDED,
     count,
+    format_column,
     format_confidence,
     format_number,
     format_share,
@@ -73,7 +74,8 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     names, means = list(ranked["model"]), keep_drawable(ranked[metric])
     deviations = np.nan_to_num(keep_drawable(ranked[f"{metric}_std"]))
     better = "to the right" if is_greater_better(metric) else "to the left"
-    fact = f"Best: {names[0]} with {format_number(means[0])}. Each line is one standard deviation over the folds to "
+    labels = format_column(means)
+    fact = f"Best before tuning: {names[0]} with {labels[0]}. Each line is one standard deviation over the folds to "
     fact += f"either side; better is {better}."
     if failed := list(frame.loc[frame["error"] != "", "model"]):
         fact += f" Failed: {join_names(failed)}."
@@ -83,10 +85,10 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         for row, (name, mean, deviation) in enumerate(zip(names, means, deviations, strict=True)):
             if name != DUMMY:
                 interval = Interval(mean, mean - deviation, mean + deviation)
-                plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE)
+                plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE, label=labels[row])
         axes.margins(x=0.12)
         if DUMMY in names:
-            plot_dummy(axes, names.index(DUMMY), means[names.index(DUMMY)])
+            plot_dummy(axes, names.index(DUMMY), means[names.index(DUMMY)], label=labels[names.index(DUMMY)])
         finish_bars(axes, names, metric)
         set_ticks(axes, 6, end=find_end(metric))
         figure.table = pd.DataFrame({"candidate": names, metric: means, "standard deviation": deviations})
@@ -98,33 +100,31 @@ def find_end(metric: str) -> float:
     return 1.0 if metric in GREATER_IS_BETTER else np.inf
 
 
-def plot_dummy(axes: Axes, row: int, mean: float) -> None:
+def plot_dummy(axes: Axes, row: int, mean: float, *, label: str) -> None:
     """Draw the dummy's metric, or, if it would compress all others, write on which side it lies."""
     low, high = axes.get_xlim()
     if np.isnan(mean):
-        plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED)
+        plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED, label=label)
         return
     if low - (high - low) <= mean <= high + (high - low):
         axes.axvline(mean, color=MUTED, linestyle="--", linewidth=1.2)
-        plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED)
+        plot_interval(axes, row, Interval(mean, mean, mean), color=MUTED, label=label)
         return
     is_left = mean < low
-    label = f"← {format_number(mean)}" if is_left else f"{format_number(mean)} →"
     axes.set_xlim(low, high)
-    axes.text(low if is_left else high, row, label, va="center", ha="left" if is_left else "right", color=MUTED)
+    arrow = f"← {label}" if is_left else f"{label} →"
+    axes.text(low if is_left else high, row, arrow, va="center", ha="left" if is_left else "right", color=MUTED)
 
 
-def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str) -> None:
+def plot_interval(axes: Axes, row: int, interval: Interval, *, color: str, label: str) -> None:
     """Draw a number as a labelled point on its interval; a dash if it cannot be drawn."""
     value, *ends = keep_drawable([interval.value, interval.low, interval.high])
     if np.isnan(value):
-        axes.annotate(
-            format_number(interval.value), (0.01, row), xycoords=("axes fraction", "data"), va="center", color=MUTED
-        )
+        axes.annotate(label, (0.01, row), xycoords=("axes fraction", "data"), va="center", color=MUTED)
         return
     axes.plot(ends, [row, row], color=color, linewidth=2.5, solid_capstyle="round")
     axes.plot(value, row, "o", color=color, markersize=8)
-    label_point(axes, format_number(value), (value, row))
+    label_point(axes, label, (value, row))
 
 
 def plot_intervals(
@@ -158,8 +158,10 @@ def plot_intervals(
         height = (0.55 + 0.4 * len(models)) * rows + 0.2
         figure, panels = make_figure(title, fact, form="Interval chart", height=height, grid=(rows, 2))
         for place, (axes, name) in enumerate(zip(panels, drawable, strict=False)):
-            for row, (model, found) in enumerate(models.items()):
-                plot_interval(axes, row, found.get(name, NOT_COMPUTED), color=COLORS[model])
+            each = {model: found.get(name, NOT_COMPUTED) for model, found in models.items()}
+            labels = format_column(interval.value for interval in each.values())
+            for row, ((model, interval), label) in enumerate(zip(each.items(), labels, strict=True)):
+                plot_interval(axes, row, interval, color=COLORS[model], label=label)
             finish_bars(axes, list(models) if place % 2 == 0 else [""] * len(models), "")
             axes.set_ylim(len(models) - 0.5, -0.9)
             axes.margins(x=0.15)

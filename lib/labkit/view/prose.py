@@ -7,12 +7,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from labkit.names import escape as escape
 from labkit.params.metric_meanings import describe_metric as describe_metric
 from labkit.units import LARGEST_FIXED as LARGEST_FIXED
+from labkit.units import format_column as format_column
 from labkit.units import format_confidence as format_confidence
 from labkit.units import format_count
 from labkit.units import format_deviation as format_deviation
@@ -79,13 +82,14 @@ def show_table(
     Parameters
     ----------
     formats
-        Formatter by column; other numbers are formatted by `format_number`.
+        Formatter by column; other numbers have the decimals of their column, see `format_column`.
     """
     if frame.empty:
         report(empty)
         return
-    display(HTML(render_table(frame.head(MOST_LINES), formats)))
-    rest = frame.iloc[MOST_LINES:MOST_FOLDED]
+    written = format_numbers(frame.head(MOST_FOLDED), formats)
+    display(HTML(render_table(written.head(MOST_LINES), formats)))
+    rest = written.iloc[MOST_LINES:]
     if len(rest):
         head = count(len(rest), "more line")
         display(HTML(f"<details><summary>{head}</summary>{render_table(rest, formats)}</details>"))
@@ -94,10 +98,21 @@ def show_table(
 
 
 def render_table(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> str:
-    """Return a table without its index as HTML; numbers are formatted by `format_number` unless `formats` has one."""
-    formatters: dict[Any, Any] = dict.fromkeys(frame.select_dtypes("number").columns, format_number)
-    shown: str = frame.to_html(index=False, border=0, na_rep="–", formatters={**formatters, **(formats or {})})
+    """Return a table without its index as HTML; numbers without a format have the decimals of their column."""
+    shown: str = format_numbers(frame, formats).to_html(
+        index=False, border=0, na_rep="–", formatters=dict(formats or {})
+    )
     return shown
+
+
+def format_numbers(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> pd.DataFrame:
+    """Return a table with the numbers of each column that has no format as strings, as `format_column` writes them."""
+    written = frame.copy()
+    for place, name in enumerate(frame):
+        column = frame.iloc[:, place]
+        if name not in (formats or {}) and is_numeric_dtype(column) and not is_bool_dtype(column):
+            written.isetitem(place, format_column(column.to_numpy("float64", na_value=np.nan)))
+    return written
 
 
 def report(*sentences: str) -> None:

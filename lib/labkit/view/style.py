@@ -27,7 +27,16 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
 from labkit.units import LEAST_DIGITS, find_magnitude
-from labkit.view.prose import LARGEST_FIXED, MOST_FOLDED, count, format_number, format_share, render_table, shorten_name
+from labkit.view.prose import (
+    LARGEST_FIXED,
+    MOST_FOLDED,
+    count,
+    format_column,
+    format_number,
+    format_share,
+    render_table,
+    shorten_name,
+)
 from labkit.view.svg import GROUND as GROUND
 from labkit.view.svg import INK as INK
 from labkit.view.svg import LINE as LINE
@@ -152,7 +161,7 @@ def write_large_numbers(figure: EmptyFigure) -> None:
         for axis, ends, most in ((axes.xaxis, axes.get_xlim(), 4), (axes.yaxis, axes.get_ylim(), 6)):
             is_large = LARGE <= max(map(abs, ends)) < LARGEST_FIXED and abs(ends[1] - ends[0]) >= LARGE / 10
             if is_large and type(axis.get_major_formatter()) is ScalarFormatter:
-                axis.set_major_locator(MaxNLocator(most))
+                axis.set_major_locator(MaxNLocator(1 if axis is axes.xaxis and max(ends) >= 1e8 else most))
                 axis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
 
 
@@ -297,11 +306,11 @@ def plot_bars(
         for limit in limits:
             axes.axvline(limit, color=MUTED, linestyle="--", linewidth=1.2)
         axes.barh(range(len(names)), lengths, color=colors, height=0.72)
-        labels = [format_share(number) if as_share else format_number(number) for number in values.values()]
+        labels = [format_share(number) for number in values.values()] if as_share else format_column(values.values())
         for row, (length, label) in enumerate(zip(lengths, labels, strict=True)):
             label_point(axes, label, (max(length, 0.0), row), ha="left", va="center", offset=(5, 0))
         finish_bars(axes, names, unit)
-        low, high = min(lengths.min(), 0.0), max(lengths.max(), *limits, 1e-12)
+        low, high = min(lengths.min(), 0.0), max(lengths.max(), *limits, 0.01 if as_share else 1e-12)
         axes.set_xlim(1.14 * low, 1.14 * high)
         set_ticks(axes, 6, as_share=as_share)
         figure.table = pd.DataFrame({"name": list(map(str, values)), unit: labels})

@@ -16,6 +16,7 @@ from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Data, Target
+from labkit.units import format_column, format_difference_alike
 from labkit.view.data_plots import rank_columns
 from labkit.view.heat_maps import plot_heat
 from labkit.view.prose import count, format_number, format_share, join_names, shorten_name
@@ -86,7 +87,9 @@ def plot_over_time(frame: pd.DataFrame, data: Data, *, subject: Subject = GENERI
     known, is_all = compute_explored(frame, data), mark_explored(frame, data).all()
     known = found if known.empty else known
     high, low = known.iloc[int(known["mean"].argmax())], known.iloc[int(known["mean"].argmin())]
-    fact = f"From {format_outcome(low['mean'], target)} in the period from {low['start']:%d %B %Y} to "
+    fact = (
+        f"Lowest with {format_outcome(low['mean'], target)} in the period from {low['start']:%d %B %Y}, highest with "
+    )
     fact += (
         f"{format_outcome(high['mean'], target)} in that from {high['start']:%d %B %Y}; {count(len(known), 'period')}"
     )
@@ -248,7 +251,7 @@ def plot_split_comparison(comparison: "SplitComparison") -> Figure:
         figure, (axes,) = make_figure(title, fact, form="Point chart", height=1.4)
         for row, (value, color) in enumerate(zip(values, (ORANGE, BLUE), strict=True)):
             axes.plot(value, row, "o", color=color, markersize=9)
-            label_point(axes, format_number(value), (value, row))
+            label_point(axes, format_column(values)[row], (value, row))
         finish_bars(axes, names, comparison.metric)
         axes.margins(x=0.15)
         set_ticks(axes, 5)
@@ -263,14 +266,16 @@ def describe_split_comparison(comparison: "SplitComparison") -> str:
     one, metric, method = comparison.difference, comparison.metric, comparison.method
     if np.isnan(keep_drawable([one.low, one.high])).any():
         return f"Not compared: there are too few independent rows ({comparison.resampled}) for an interval."
-    span = f"95 % interval of the difference {format_number(one.low)} to {format_number(one.high)}"
+    shown, low, high = format_difference_alike(one.value, one.low, one.high)
+    span = f"95 % interval of the difference {low} to {high}"
     resampled = f"both sets of rows resampled by blocks, {comparison.resampled} in the holdout"
     if not comparison.is_different:
         return f"No difference in {metric} between a random split and the split by {method} is shown: the {span} " + (
             f"includes 0 ({resampled})."
         )
-    by, word = format_number(abs(one.value)), "higher" if one.value >= 0 else "lower"
+    by, word = shown.removeprefix("-"), "higher" if one.value >= 0 else "lower"
+    drawn, declared = format_column([comparison.random, comparison.declared])
     return (
-        f"a random split has {metric} {format_number(comparison.random)}, the split by {method} "
-        f"{format_number(comparison.declared)}: the random one is {by} {word}; the {span} ({resampled})."
+        f"a random split has {metric} {drawn}, the split by {method} {declared}: the random one is {by} {word}; the "
+        f"{span} ({resampled})."
     )

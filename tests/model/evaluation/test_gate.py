@@ -58,12 +58,12 @@ def test_evidence_is_worded_for_people() -> None:
     assert check_dummy("mae", gain, Gate(), **SURE, n_classes=0) == Check(  # type: ignore[arg-type]
         "better than the best constant prediction",
         True,
-        "mae reduction of 12.35 (95 % interval 1.2 to 20, resampling 110 rows) over always predicting the median; the "
+        "mae reduction of 12.3 (95 % interval 1.2 to 20.0, resampling 110 rows) over always predicting the median; the "
         "lower end is above the required 0",
     )
     days = {"confidence": 0.9, "blocks": Blocks(np.arange(61), "day", 2)}
     assert check_champion("r2", Interval(-0.1, -0.2, 0), Gate(), **days, champion="version 3").evidence == (  # type: ignore[arg-type]
-        "r2 gain of -0.1 (90 % interval -0.2 to 0, resampling 61 days, in runs of 2) over version 3; the lower end is "
+        "r2 gain of -0.10 (90 % interval -0.20 to 0.00, resampling 61 days, in runs of 2) over version 3; the lower end is "
         "beyond the accepted loss of 0"
     )
     nothing = Interval(0.5, nan, nan)

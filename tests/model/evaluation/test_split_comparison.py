@@ -49,7 +49,7 @@ def test_interval_resamples_days_and_is_named() -> None:
     assert found.difference.low < found.difference.value < found.difference.high
     assert found.resampled.startswith("29 days")
     assert describe_split_comparison(found).endswith(
-        "the random one is 1.17 higher; the 95 % interval of the difference 0.828 to 2.14 (both sets of rows resampled "
+        "the random one is 1.17 higher; the 95 % interval of the difference 0.83 to 2.14 (both sets of rows resampled "
         f"by blocks, {found.resampled} in the holdout)."
     )
 
@@ -60,7 +60,7 @@ def test_noise_is_not_reported_as_a_claim() -> None:
     assert not noise.is_different
     assert describe_split_comparison(noise) == (
         "No difference in roc_auc between a random split and the split by time is shown: the 95 % interval of the "
-        "difference -0.06 to 0.01 includes 0 (both sets of rows resampled by blocks, 29 days in the holdout)."
+        "difference -0.060 to 0.010 includes 0 (both sets of rows resampled by blocks, 29 days in the holdout)."
     )
     assert "0.742" not in str(plot_split_comparison(noise).get_label())
     few = SplitComparison("roc_auc", "time", 0.7, 0.6, 99, "", Interval(0.1, np.nan, np.nan), "1 day")

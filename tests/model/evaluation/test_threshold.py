@@ -91,7 +91,7 @@ def test_metrics_of_the_threshold_in_force_stand_beside_those_at_one_half() -> N
     assert found.loc["accuracy", "at 0.008"] == pytest.approx((acts == predictions.y_true).mean())
     assert found.loc["f1", "at 0.5"] == pytest.approx(compute_metric("f1", predictions))
     assert found.loc["f1", "at 0.008"] > found.loc["f1", "at 0.5"]
-    assert found.loc["cost per row", "to, at 0.008"] < found.loc["cost per row", "from, at 0.5"]
+    assert found.loc["cost per row", "high, at 0.008"] < found.loc["cost per row", "low, at 0.5"]
 
 
 class Memory(ClassifierMixin, BaseEstimator):

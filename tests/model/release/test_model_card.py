@@ -32,7 +32,7 @@ def test_card_of_a_regression() -> None:
         "| training | 1,200 | fitting, and comparing candidates by cross-validation |",
         "Split: random.",
         "| metric | model | 95 % interval | dummy |",
-        "| mae | 43.21 | 39 to 47 | 62.5 |",
+        "| mae | 43.2 | 39.0 to 47.0 | 62.5 |",
         "- passed: better. by 1.",
         "- **failed**: not worse. by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
@@ -71,8 +71,8 @@ def test_card_speaks_of_what_is_declared() -> None:
     found |= {"acted": 0.3, "recall": 0.7, "precision": 0.4}
     threshold = "".join(list_threshold({"threshold": found}, costs, flights))
     assert "a false positive costs 1 and a false negative 4 EUR;" in threshold
-    assert "It costs 0.5 EUR per flight;" in threshold
-    assert "It is not shown to save anything: 0.3 EUR per flight, interval -0.1 to 0.5." in threshold
+    assert "It costs 0.500 EUR per flight;" in threshold
+    assert "It is not shown to save anything: 0.30 EUR per flight, interval -0.10 to 0.50." in threshold
 
 
 def test_card_is_the_same_every_time() -> None:
@@ -88,12 +88,12 @@ def test_card_reports_threshold_periods_and_slices() -> None:
     lines = list_threshold({"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs)
     assert "At a probability of **0.2** or more, if a false positive costs 1" in "".join(lines)
     assert "acts on 30.0 % of the rows, with a recall of 70.0 %" in "".join(lines)
-    assert "the cheaper of always and never acting costs 0.8." in "".join(lines)
-    assert "So it saves 0.3 per row, interval 0.2 to 0.4." in "".join(lines)
-    assert "| f1 | 0.5 | 0.4 to 0.6 |" in lines
+    assert "the cheaper of always and never acting costs 0.800." in "".join(lines)
+    assert "So it saves 0.30 per row, interval 0.20 to 0.40." in "".join(lines)
+    assert "| f1 | 0.500 | 0.400 to 0.600 |" in lines
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
     period = {"rows": 1200, **interval, "prediction": 0.3, "true": 0.25}
-    line = "| 2013-09 | 1,200 | 0.5 | 0.4 to 0.6 | 0.3 | 0.25 |"
+    line = "| 2013-09 | 1,200 | 0.500 | 0.400 to 0.600 | 0.3 | 0.25 |"
     assert line in list_periods({"metric": "roc_auc", "by_period": {"2013-09": period}})
     assert list_periods({"by_period": {}}) == []
     part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
@@ -198,7 +198,7 @@ def test_card_names_each_metric_in_which_the_model_is_not_shown_to_be_better() -
     gains = {"plain_lightgbm": {"mae": better, "r2": doubtful, "rmse": unknown}, "dummy": {"mae": better}}
     caveats = find_section(write_card("regression", run={"metrics": {"gains": gains}}), "Caveats and recommendations")
     assert [line for line in caveats if "not shown" in line] == [
-        "- It is not shown to be better than LightGBM with its defaults on the raw columns, in r2 (-1 to 5); rmse (none: "
+        "- It is not shown to be better than LightGBM with its defaults on the raw columns, in r2 (-1.0 to 5.0); rmse (none: "
         "too few independent rows). In brackets: 95 % interval of the gain on the same rows."
     ]
 
@@ -209,8 +209,8 @@ def test_a_metric_has_one_name_also_if_the_holdout_lacks_a_class() -> None:
     metrics = {"metric": "f1", "holdout": {"f1": one}, "dummy": {"f1": 0.1}, "gains": {"dummy": {"f1": one}}}
     model = make_pipeline(RowFeatures().fit(pd.DataFrame({"x": [1.0]})), three)
     card = write_card("classification", run={"model": model, "metrics": metrics})
-    assert "\n| f1 | 2 | -1 to 5 | 0.1 |\n" in card
-    assert ", in f1 (-1 to 5). In brackets" in card
+    assert "\n| f1 | 2.00 | -1.00 to 5.00 | 0.10 |\n" in card
+    assert ", in f1 (-1.0 to 5.0). In brackets" in card
 
 
 def test_metrics_of_classes_name_their_threshold_and_the_dummy_is_explained() -> None:

@@ -44,8 +44,13 @@ N_FOLDS = 3
 FEWEST_ROWS_TO_SCORE = 6
 
 
-def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataFrame:
+def profile_table(frame: pd.DataFrame, target: Target, *, seed: int, zone: str = "UTC") -> pd.DataFrame:
     """Describe every column of a joined table.
+
+    Parameters
+    ----------
+    zone
+        Time zone of the smallest and largest times.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
         )
     most_rows = int(np.clip(MOST_VALUES // max(frame.shape[1], 1), 1000, MOST_ROWS))
     sample = frame if len(frame) <= most_rows else frame.sample(most_rows, random_state=seed).sort_index()
-    lines = [profile_column(frame[name]) for name in frame.columns]
+    lines = [profile_column(frame[name], zone=zone) for name in frame.columns]
     profile = pd.DataFrame(lines)
     outcomes = sample[target.column]
     known = outcomes.notna()
@@ -82,7 +87,7 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int) -> pd.DataF
     return profile
 
 
-def profile_column(values: pd.Series) -> dict[str, Any]:
+def profile_column(values: pd.Series, *, zone: str = "UTC") -> dict[str, Any]:
     """Describe one column without regard to the target."""
     kind, known = find_column_kind(values), values.dropna()
     ordered = kind in ("number", "time") and len(known) > 0
@@ -92,21 +97,23 @@ def profile_column(values: pd.Series) -> dict[str, Any]:
         "kind": kind,
         "missing_share": float(values.isna().mean()) if len(values) else 0.0,
         "distinct": int(known.nunique()),
-        "smallest": show_end(known.min()) if ordered else "",
-        "largest": show_end(known.max()) if ordered else "",
+        "smallest": show_end(known.min(), zone) if ordered else "",
+        "largest": show_end(known.max(), zone) if ordered else "",
         "mean": compute_mean(known) if kind == "number" else np.nan,
         "most_common": str(common.iloc[0]) if len(common) else "",
     }
 
 
-def show_end(value: Any) -> str:
-    """Return the smallest or largest value of a column as a string.
+def show_end(value: Any, zone: str = "UTC") -> str:
+    """Return the smallest or largest value of a column as a string; times in a zone, those without one as they are.
 
-    >>> show_end(66.0), show_end(983.8), show_end(pd.Timestamp("2013-01-01 10:15", tz="UTC"))
-    ('66', '983.8', '2013-01-01 10:15 UTC')
+    >>> show_end(66.0), show_end(983.8), show_end(pd.Timestamp("2013-01-01 10:15", tz="UTC"), "America/New_York")
+    ('66', '983.8', '2013-01-01 05:15 EST')
+    >>> show_end(pd.Timestamp("2013-01-01 10:15"), "America/New_York")
+    '2013-01-01 10:15'
     """
     if isinstance(value, pd.Timestamp):
-        return f"{value:%Y-%m-%d %H:%M}{f' {value.tzname()}' * (value.tzinfo is not None)}"
+        return f"{value.tz_convert(zone):%Y-%m-%d %H:%M %Z}" if value.tzinfo else f"{value:%Y-%m-%d %H:%M}"
     return f"{value:.10g}" if isinstance(value, int | float | np.number) else str(value)
 
 

@@ -16,7 +16,14 @@ from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.metrics import is_greater_better, name_metric
 from labkit.params.evaluation import Gate
-from labkit.units import format_bytes, format_confidence, format_count, format_difference_alike, shorten_value
+from labkit.units import (
+    format_bytes,
+    format_confidence,
+    format_count,
+    format_difference_alike,
+    format_significant,
+    shorten_value,
+)
 
 NEARLY_PERFECT = 0.995
 """Skill score (0: best constant prediction, 1: perfect prediction) from which a metric is suspiciously good.
@@ -179,11 +186,11 @@ def check_too_good(metric: str, value: float, dummy: float, *, perfect: float, r
     name = "plausible result"
     named = ", ".join(f"`{column}`" for column in relies_on[:3])
     if not skill >= NEARLY_PERFECT:
-        return Check(name, True, f"{metric} is {format_metric(value)}; {perfect:g} would be perfect")
+        return Check(name, True, f"{metric} is {format_significant(value)}; {perfect:g} would be perfect")
     return Check(
         name,
         True,
-        f"{metric} is {format_metric(value)}, nearly perfect. Check that no input is known only after the outcome"
+        f"{metric} is {format_significant(value)}, nearly perfect. Check that no input is known only after the outcome"
         + (f"; the model relies most on {named}" if relies_on else ""),
         warning="nearly perfect, look for a leak" + (f" in {shorten_value(relies_on[0])}" if relies_on else ""),
     )
@@ -249,15 +256,6 @@ def check_release_size(files: Mapping[str, int], gate: Gate) -> Check:
     return Check("small enough to be served", passed, evidence + ("" if passed else remedy))
 
 
-def format_metric(value: float) -> str:
-    """Return a metric formatted for people: four digits; from one thousand on, an integer with separators.
-
-    >>> format_metric(0.76123), format_metric(121748.2), format_metric(-4022.1)
-    ('0.7612', '121,748', '-4,022')
-    """
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
 def describe_paired(metric: str, other: str, gain: Interval, confidence: float) -> str:
     """Describe whether a model is better than another on the same rows, or whether the rows cannot show it.
 
@@ -267,14 +265,18 @@ def describe_paired(metric: str, other: str, gain: Interval, confidence: float) 
     'not distinguishable from plain LightGBM: 1.0 better in mae, but the 95 % interval, -2.0 to 4.0, includes 0'
     >>> describe_paired("mae", "plain LightGBM", Interval(0.0, -2.0, 2.0), 0.95)
     'not distinguishable from plain LightGBM: the same mae, 95 % interval of the difference -2.0 to 2.0'
+    >>> describe_paired("mae", "the last run", Interval(0.0, 0.0, -0.0), 0.95)
+    'not distinguishable from the last run: the same mae in every resample'
     """
     word, is_same = "better" if gain.value >= 0 else "worse", abs(gain.value) < SMALLEST_DIFFERENCE
     if np.isnan([gain.low, gain.high]).any():
-        by = format_metric(abs(gain.value))
+        by = format_significant(abs(gain.value))
         found = f"as good as {other} in {metric}" if is_same else f"{by} {word} than {other} in {metric}"
         return f"{found}, without an interval: too few independent rows"
     shown, low, high = format_difference_alike(gain.value, gain.low, gain.high)
     by, sure, span = shown.removeprefix("-"), format_confidence(confidence), f"{low} to {high}"
+    if is_same and low == high:
+        return f"not distinguishable from {other}: the same {metric} in every resample"
     if is_same or not by.strip("0."):  # at the digits that the interval justifies
         return f"not distinguishable from {other}: the same {metric}, {sure} interval of the difference {span}"
     if gain.low <= 0 <= gain.high:
@@ -307,6 +309,6 @@ def describe_gain(metric: str, gain: Interval, confidence: float, blocks: Blocks
     """Describe a gain and its interval."""
     kind = "gain" if is_greater_better(metric) else "reduction"
     if np.isnan([gain.low, gain.high]).any():
-        return f"{metric} {kind} of {format_metric(gain.value)}, without an interval (resampling {blocks})"
-    span = f"{format_confidence(confidence)} interval {format_metric(gain.low)} to {format_metric(gain.high)}"
-    return f"{metric} {kind} of {format_metric(gain.value)} ({span}, resampling {blocks})"
+        return f"{metric} {kind} of {format_significant(gain.value)}, without an interval (resampling {blocks})"
+    by, low, high = format_difference_alike(gain.value, gain.low, gain.high)
+    return f"{metric} {kind} of {by} ({format_confidence(confidence)} interval {low} to {high}, resampling {blocks})"

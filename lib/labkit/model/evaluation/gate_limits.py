@@ -13,11 +13,11 @@ from labkit.errors import list_briefly
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import make_calibration
 from labkit.model.evaluation.fairness import FEWEST_ROWS_OF_GROUP, Difference
-from labkit.model.evaluation.gate import Check, format_metric
+from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.metrics import GREATER_IS_BETTER, compute_metric, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Fairness, Gate
-from labkit.units import format_confidence, format_count
+from labkit.units import format_confidence, format_count, format_significant
 
 
 def check_required_value(metric: str, value: float, gate: Gate) -> list[Check]:
@@ -27,7 +27,9 @@ def check_required_value(metric: str, value: float, gate: Gate) -> list[Check]:
     limit = gate.required_value
     passed = value >= limit if is_greater_better(metric) else value <= limit
     bound = "at least" if is_greater_better(metric) else "at most"
-    evidence = f"{metric} is {format_metric(value)} on the holdout; {bound} {format_metric(limit)} is required"
+    evidence = (
+        f"{metric} is {format_significant(value)} on the holdout; {bound} {format_significant(limit)} is required"
+    )
     return [Check("reaches the required value", passed, evidence)]
 
 
@@ -159,7 +161,7 @@ def check_slices(
         evidence = f"no group of at least {FEWEST_ROWS_OF_GROUP} rows is shown to lose more than "
         return Check(name, True, f"{evidence}{describe_loss(metric, gate.slice_tolerance)} against {champion}")
     lines = [
-        f"where {slice_} {named} is {format_metric(own)}, {format_metric(their)} with {champion}"
+        f"where {slice_} {named} is {format_significant(own)}, {format_significant(their)} with {champion}"
         for slice_, named, own, their, _ in bad
     ]
     accepted = " or ".join(describe_loss(one, gate.slice_tolerance) for one in dict.fromkeys(line[1] for line in bad))

@@ -24,7 +24,7 @@ from labkit.model.evaluation.gate import Check, Decision, check_parity, describe
 from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.experiment import Params
-from labkit.units import format_count
+from labkit.units import format_alike, format_count, format_deviation
 
 LEAKS = {COPY, NEAR_COPY, FINER, RANGES, EXPLAINS, FILLED_WITH, FILLED_AFTER, "formula of other columns"}
 MOST_REPEATED = 0.01
@@ -185,15 +185,16 @@ def list_training_checks(
     gain = float((sign * complete).max() - sign * complete.iloc[0]) if len(complete) else None
     failed = board.loc[board["error"] != "", "model"].tolist()
     spread = f"the standard error over {format_count(n_folds, 'fold')} is {error:.2g}"
+    shown_mean, shown, shown_fitted = format_alike(mean, checked, fitted, uncertainty=deviation)
     return [
         make_check(
             "LK401", worse <= MOST_DEVIATIONS,
-            f"{metric} {checked:.4g} on validation rows, {mean:.4g} ± {deviation:.2g} in cross-validation"
+            f"{metric} {shown} on validation rows, {format_deviation(mean, deviation)} in cross-validation"
             + (f": {worse:.1f} standard deviations worse" if worse > 0 else ""),
         ),
         make_check(
             "LK402", gap <= NOTABLE_GAP,
-            f"{metric} {fitted:.4g} on the rows that it was fitted on, {checked:.4g} on validation rows",
+            f"{metric} {shown_fitted} on the rows that it was fitted on, {shown} on validation rows",
         ),
         make_check(
             "LK403", None if lead is None else lead > error,
@@ -204,7 +205,7 @@ def list_training_checks(
             "nothing was tuned" if gain is None
             else f"{describe_trials(trials)} gains {gain:.2g} over the defaults; {spread}",
         ),
-        make_check("LK405", beats_dummy, f"{metric} {mean:.4g} in cross-validation", failed="issue"),
+        make_check("LK405", beats_dummy, f"{metric} {shown_mean} in cross-validation", failed="issue"),
         make_check("LK406", not failed, list_or(failed, format_count(len(board), "candidate") + " fitted")),
     ]  # fmt: skip
 
@@ -281,8 +282,10 @@ def check_confirmed(metric: str, value: Interval, cross_validated: float | None)
         return CheckResult("LK506", "skipped", "no cross-validated metric, or no interval")
     is_greater = is_greater_better(metric)
     passed = cross_validated <= value.high if is_greater else cross_validated >= value.low
-    evidence = f"{metric} {value.value:.4g} [{value.low:.4g}, {value.high:.4g}] on the holdout, "
-    return make_check("LK506", passed, f"{evidence}{cross_validated:.4g} in cross-validation")
+    half = (value.high - value.low) / 2
+    shown, low, high, before = format_alike(value.value, value.low, value.high, cross_validated, uncertainty=half)
+    evidence = f"{metric} {shown} [{low}, {high}] on the holdout, {before} in cross-validation"
+    return make_check("LK506", passed, evidence)
 
 
 def check_bias(ours: Predictions, blocks: Blocks) -> CheckResult:

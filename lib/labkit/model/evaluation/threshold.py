@@ -195,5 +195,5 @@ def compare_thresholds(predictions: Predictions, threshold: float, costs: Costs,
     for level in (threshold, HALF):
         found, column = evaluate_threshold(predictions, level, costs, **draws), f"at {level:.3g}"
         for name, one in (*found.metrics.items(), (COST, found.cost)):
-            lines[name] |= {column: one.value, f"from, {column}": one.low, f"to, {column}": one.high}
+            lines[name] |= {column: one.value, f"low, {column}": one.low, f"high, {column}": one.high}
     return pd.DataFrame(lines.values())

@@ -14,7 +14,6 @@ from sklearn.pipeline import Pipeline
 from labkit.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.target_transform import OnScale
-from labkit.model.evaluation.gate import format_metric
 from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.release.performance import (
@@ -29,7 +28,7 @@ from labkit.names import escape
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
-from labkit.units import format_confidence, format_count, format_share
+from labkit.units import format_confidence, format_count, format_share, format_significant
 
 SMALL_HOLDOUT = 200
 """Rows of the holdout, or of one of its classes, below which the card warns."""
@@ -296,7 +295,7 @@ def list_limits(
             rarest, found = name_class(counts.index[-1], subject), subject.count_rows(counts.iloc[-1])
             limits.append(f"Of the rarest class, {rarest}, the holdout has {found}.")
     else:
-        low, high = map(format_metric, holdout[target.column].quantile([0.01, 0.99]))
+        low, high = map(format_significant, holdout[target.column].quantile([0.01, 0.99]))
         span = subject.add_unit(f"{low} to {high}", target.column)
         limits.append(f"Values outside of {span} were rare; predictions there are extrapolations.")
     missing_share = holdout.drop(columns=target.column).isna().mean()

@@ -4,14 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from labkit.errors import list_briefly
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.gate import describe_paired, format_metric
+from labkit.model.evaluation.gate import describe_paired
 from labkit.model.evaluation.metrics import name_metric
 from labkit.names import escape
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
-from labkit.units import format_confidence, format_share
+from labkit.units import format_alike, format_confidence, format_difference_alike, format_share
+
+NO_INTERVAL = "none: too few independent rows"
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,8 @@ def list_performance(metrics: Mapping[str, Any], *, n_classes: int = 0) -> list[
         "|---|---:|---:|" + "---:|" * len(others),
     ]
     for name, value in metrics["holdout"].items():
-        beside = " | ".join(format_metric(scores[name]) for scores in others.values())
-        named = name_metric(name, n_classes=n_classes)
-        lines.append(f"| {named} | {format_metric(value['value'])} | {write_span(value)} | {beside} |")
+        cells = format_cells(value, *(scores[name] for scores in others.values()))
+        lines.append(f"| {name_metric(name, n_classes=n_classes)} | {' | '.join(cells)} |")
     gains, sure = metrics.get("paired", {}), metrics["confidence"]
     return [
         *lines,
@@ -82,14 +85,25 @@ def list_not_shown(metrics: Mapping[str, Any], *, n_classes: int) -> list[str]:
     return lines
 
 
-def write_span(interval: Mapping[str, float | None]) -> str:
-    """Return the limits of an interval in words, or a note that there is no interval."""
-    low, high = interval["low"], interval["high"]
-    return (
-        "none: too few independent rows"
-        if low is None or high is None
-        else f"{format_metric(low)} to {format_metric(high)}"
-    )
+def write_span(gain: Mapping[str, float | None]) -> str:
+    """Return the limits of the interval of a difference in words, or a note that there is no interval."""
+    value, low, high = gain["value"], gain["low"], gain["high"]
+    if value is None or low is None or high is None:
+        return NO_INTERVAL
+    return "{1} to {2}".format(*format_difference_alike(value, low, high))
+
+
+def format_cells(found: Mapping[str, float | None], *others: float) -> list[str]:
+    """Return a metric, its interval in words and the metrics of other models, all with the same decimals.
+
+    >>> format_cells({"value": 0.3, "low": 0.25, "high": 0.351}, 0.5)
+    ['0.300', '0.250 to 0.351', '0.500']
+    >>> format_cells({"value": 2, "low": None, "high": 3})
+    ['2.00', 'none: too few independent rows']
+    """
+    value, low, high = (np.nan if one is None else float(one) for one in map(found.get, ("value", "low", "high")))
+    shown, first, last, *beside = format_alike(value, low, high, *others, uncertainty=(high - low) / 2)
+    return [shown, NO_INTERVAL if np.isnan(high - low) else f"{first} to {last}", *beside]
 
 
 def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC) -> list[str]:
@@ -98,6 +112,7 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Sub
     if not found or costs is None:
         return []
     plain, unit = min(found["always_yes"], found["always_no"]), f" {costs.unit}" if costs.unit else ""
+    cost, _, passive = format_cells(found["cost"], plain)
     return [
         "### When to act",
         "",
@@ -106,22 +121,22 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Sub
         "",
         f"On the holdout this acts on {format_share(found['acted'], 1)} of the {subject.rows}, with a recall of "
         f"{format_share(found['recall'], 1)} and a precision of {format_share(found['precision'], 1)}. It costs "
-        f"{found['cost']['value']:.4g}{unit} per {subject.row}; the cheaper of always and never acting costs "
-        f"{plain:.4g}. {describe_saving(found['saving'], unit, subject)}",
+        f"{cost}{unit} per {subject.row}; the cheaper of always and never acting costs {passive}. "
+        f"{describe_saving(found['saving'], unit, subject)}",
         "",
         "| metric at this threshold | model | interval |",
         "|---|---:|---:|",
-        *(
-            f"| {name} | {format_metric(one['value'])} | {write_span(one)} |"
-            for name, one in found.get("metrics", {}).items()
-        ),
+        *(f"| {name} | {' | '.join(format_cells(one))} |" for name, one in found.get("metrics", {}).items()),
         "",
     ]
 
 
 def describe_saving(saving: Mapping[str, float | None], unit: str, subject: Subject) -> str:
     """Return what acting from the threshold on saves against the cheaper of always and never acting, as a sentence."""
-    span = f"{saving['value']:.4g}{unit} per {subject.row}, interval {write_span(saving)}"
+    value, low, high = (
+        np.nan if found is None else float(found) for found in map(saving.get, ("value", "low", "high"))
+    )
+    span = f"{format_difference_alike(value, low, high)[0]}{unit} per {subject.row}, interval {write_span(saving)}"
     if (saving["low"] or 0) > 0:
         return f"So it saves {span}."
     return f"It is not shown to save anything: {span}."
@@ -139,7 +154,7 @@ def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list
         "|---|---:|---:|---:|---:|---:|",
     ]
     rows = [
-        f"| {period} | {found['rows']:,} | {format_metric(found['value'])} | {write_span(found)} "
+        f"| {period} | {found['rows']:,} | {' | '.join(format_cells(found))} "
         f"| {found['prediction']:.3g} | {found['true']:.3g} |"
         for period, found in sorted(periods.items())
     ]

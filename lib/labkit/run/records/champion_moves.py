@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from labkit.errors import TrackingError
-from labkit.run.records import ledger, provenance, registry
+from labkit import paths
+from labkit.errors import ParamsError, TrackingError
+from labkit.run.records import ledger, mlflow_store, provenance, registry
 from labkit.run.records.mlflow_limits import fit_value
 from labkit.storage.atomic import parse_json
 from labkit.storage.locks import hold_lock
@@ -84,6 +85,23 @@ def move_champion(
         registry.set_alias(name, CHAMPION, version)
         record(name, version, before=None if before is None else before.number, kind=kind, reason=reason)
     return registry.find_version(name, alias=CHAMPION) == version
+
+
+def load_champion(name: str) -> registry.Version:
+    """Return the champion of an experiment.
+
+    Raises
+    ------
+    ParamsError
+        There is none.
+    LostStoreError
+        The registry does not respond.
+    """
+    mlflow_store.check_store(paths.get_tracking_uri())
+    champion = registry.find_version(name, alias=CHAMPION)
+    if champion is None:
+        raise ParamsError(f"{name} has no champion yet: run `labkit run {name}`")
+    return champion
 
 
 def load_history(name: str) -> tuple[registry.Version | None, list[Move]]:
