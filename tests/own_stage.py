@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -32,10 +33,10 @@ def call_for_message(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def write_stage(path: Path, **replaced: str) -> Path:
+def write_stage(path: Path, shown: Sequence[tuple[str, str]] = CELLS, **replaced: str) -> Path:
     """Write the notebook of the documentation, with some strings in its cells replaced."""
     cells = []
-    for kind, source in CELLS:
+    for kind, source in shown:
         for before, after in replaced.items():
             source = source.replace(before, after)
         tags = {"tags": ["parameters"]} if kind == "parameters" else {}

@@ -1,5 +1,9 @@
-"""docs/own-project.md is true: a project is made from labkit's wheel, runs, is tested, released, and predicts."""
+"""docs/own-project.md and docs/worked-example.md are true, in one project that is made from labkit's wheel.
 
+It gets all that the example adds, runs, is tested, released, and predicts, elsewhere too.
+"""
+
+import ast
 import os
 import re
 import shlex
@@ -9,19 +13,30 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pandas as pd
 import pytest
+from labkit.params.yaml_text import make_yaml
 from labkit.project.wheel import load_package
 
 from tests.conftest import ROOT
-from tests.members import make_members, write_members
+from tests.own_stage import write_stage
 
-PAGE = (ROOT / "docs" / "own-project.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line for block in re.findall(r"^```\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
-]
+
+def find_blocks(page: str) -> list[tuple[str, str]]:
+    """Return language and content of each block of code of a page of the documentation."""
+    content = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```(\w*)\n(.*?)^```", content, re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [line for kind, block in find_blocks("own-project.md") if not kind for line in block.splitlines()]
+EXAMPLE = find_blocks("worked-example.md")
+CELLS = ("markdown", "parameters", "cell")
+"""Kinds of the blocks that are the cells of the new notebook."""
 PACKAGES = sysconfig.get_path("purelib")
 
 
@@ -57,9 +72,38 @@ def install_project(project: Path) -> Path:
     bin_dir = make_environment(project / ".venv", own, "-e", project)
     (project / ".venv" / "installed").touch()
     params = project / "params" / "gym.yaml"
-    quick = re.sub(r"models: \[.*,", "models: [dummy, linear,", params.read_text())
-    params.write_text(quick.replace("folds: 5", "folds: 2").replace("samples: 1000", "samples: 100"))
+    params.write_text(params.read_text().replace("samples: 1000", "samples: 100"))
     return bin_dir
+
+
+def follow_example(project: Path) -> None:
+    """Write the files of the worked example, set its params, and change the ejected notebook."""
+    for kind, block in EXAMPLE:
+        named = re.match(r"# (lib/\S+\.py)\n", block)
+        if named:
+            (project / named[1]).write_text(block)
+        if kind == "yaml":
+            params, yaml = project / "params" / "gym.yaml", make_yaml()
+            tree = yaml.load(params.read_text())
+            merge(tree, yaml.load(block))
+            yaml.dump(tree, params)
+        if kind == "candidates":
+            path = project / "notebooks" / "gym" / "04_training.ipynb"
+            notebook = nbformat.read(path, as_version=4)
+            [cell] = [one for one in notebook.cells if "\ncandidates = {}" in one.source]
+            cell.source = block
+            nbformat.write(notebook, path)
+    cells = [(kind, block.rstrip()) for kind, block in EXAMPLE if kind in CELLS]
+    write_stage(project / "notebooks" / "gym" / "07_remarks.ipynb", cells)
+
+
+def merge(tree: Any, more: Mapping[str, Any]) -> None:
+    """Set values in a params file at any depth; the others stay."""
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), Mapping):
+            merge(tree[key], value)
+        else:
+            tree[key] = value
 
 
 @pytest.fixture(scope="module")
@@ -86,36 +130,52 @@ def test_wheel_and_sdist_hold_the_whole_package(dist: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_commands_of_the_page_from_a_table_to_predictions(dist: Path, tmp_path: Path) -> None:
+def test_commands_of_the_pages_from_a_table_to_predictions(dist: Path, tmp_path: Path) -> None:
     [wheel] = dist.glob("*.whl")
     bin_dir, folder, project = make_environment(tmp_path / "tool", wheel), tmp_path, tmp_path / "gym"
-    write_members(tmp_path / "members.csv", 300)
+    [script] = [block for _, block in EXAMPLE if block.startswith("# make_members.py\n")]
+    (tmp_path / "make_members.py").write_text(script)
+    blocks = [block.splitlines() for kind, block in EXAMPLE if not kind]
+    making, ejecting, staging, running, elsewhere = blocks
+    assert [*making[1:], "make test", "make run"] == [*COMMANDS[:2], *COMMANDS[2:4]], "both pages begin alike"
     printed = {}
-    for command in COMMANDS:
-        words = shlex.split(command)
-        if words[0] == "cd":
-            folder = folder / words[1]
-            bin_dir = install_project(project)
-            continue
-        if words[:2] == ["labkit", "predict"]:
-            make_members(20, seed=8).drop(columns="cancelled").to_csv(project / "new.csv", index=False)
-        printed[command] = call(folder, *words, bin_dir=bin_dir)
+
+    def run(*commands: str) -> None:
+        for command in commands:
+            printed[command] = call(folder, *shlex.split(command), bin_dir=bin_dir)
+
+    run(*making[:-1])
+    folder, bin_dir = project, install_project(project)
+    run(*ejecting)
+    follow_example(project)
+    run(*staging, *running[:3])
     assert "4 passed" in printed["make test"]
-    assert "gym v1 published: holdout roc_auc" in printed["make run"]
+    [expected] = [block for kind, block in EXAMPLE if kind == "printed"]
+    for line in expected.splitlines():
+        pattern = ".*".join(map(re.escape, line.split("…")))
+        assert re.search(pattern, printed["make run"]), f"{line!r} is not in\n{printed['make run']}"
+    page = (project / "reports" / "gym" / "05_evaluation.html").read_text()
+    assert "<strong>Profit by number of calls</strong><br>The most is earned with" in page
+    run(*running[3:])
+    shutil.copyfile(tmp_path / "new.csv", project / "new.csv")
+    run(*(command for command in COMMANDS[4:] if command not in printed))
     assert "fee_per_visits" in printed["labkit params gym --changed"]
     assert printed["labkit upgrade"].startswith("project: up to date with labkit ")
     predicted = pd.read_csv(project / "predictions.csv")
     assert len(predicted) == 20
-    # The release alone, where neither the project nor its package is.
+    # The package alone, where neither the project nor labkit is; then the release, where labkit is.
+    *_, package = shlex.split(elsewhere[1])
+    venv = make_environment(tmp_path / "elsewhere", project / package)
+    assert elsewhere[0] == "uv venv ../elsewhere"
+    done = call(project, *shlex.split(elsewhere[2].replace("../elsewhere/bin/", "")), bin_dir=venv)
+    assert ast.literal_eval(done) == predicted["prediction"].tolist()
     program = (
         "import sys, pandas as pd; from pathlib import Path; from labkit.model.release.bundle import load_release\n"
         "rows = pd.read_csv(sys.argv[2], parse_dates=['joined'])\n"
         "print(*load_release(Path(sys.argv[1])).predict(rows)[:, 1].tolist())"
     )
     shutil.copytree(project / "data" / "gym" / "release", tmp_path / "release")
-    project.rename(tmp_path / "elsewhere")
-    again = call(
-        tmp_path, "python", "-c", program, tmp_path / "release", tmp_path / "elsewhere" / "new.csv",
-        bin_dir=tmp_path / "tool" / "bin",
-    )  # fmt: skip
+    project.rename(tmp_path / "moved")
+    tool = tmp_path / "tool" / "bin"
+    again = call(tmp_path, "python", "-c", program, tmp_path / "release", tmp_path / "new.csv", bin_dir=tool)
     assert [float(word) for word in again.split()] == pytest.approx(predicted["probability_yes"].tolist(), abs=1e-6)

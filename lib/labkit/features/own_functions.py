@@ -15,7 +15,7 @@ import numpy as np
 from labkit.errors import DataError, ParamsError, get_first_line
 from labkit.features.expressions import is_missing
 from labkit.features.row_rules import Columns
-from labkit.params.import_path import find_raising_line, locate_code, resolve_callable
+from labkit.params.import_path import find_raising_line, is_foreign, locate_code, resolve_callable
 
 PLACE = "features.functions"
 REMEDY = "compute each value from its own row alone; what is learned from many rows belongs in features.transformers"
@@ -26,6 +26,24 @@ Function = Callable[..., Any]
 Compute = Callable[[Columns], np.ndarray]
 Lead = Callable[[], str]
 """Gives what begins a message: the place in the params and in the code, which takes time to find."""
+
+
+def resolve_function(path: str, *, where: str) -> Function:
+    """Import a function of the user's own, which lies in the checkout's `lib` folder or in a package of a release.
+
+    Any other, such as `os:system`, is refused before it is imported: a release names its functions itself, and carries
+    only the user's own.
+
+    Raises
+    ------
+    ParamsError
+        It cannot be imported, or is part of Python or of an installed package.
+    """
+    if is_foreign(path.partition(":")[0].partition(".")[0]):
+        raise ParamsError(
+            f"{where}: {path} is neither in lib/ nor carried by the release: call it in a function of your own, in lib/"
+        )
+    return resolve_callable(path, where=where)
 
 
 def list_function_columns(path: str, *, where: str) -> list[str]:
@@ -43,7 +61,7 @@ def list_function_columns(path: str, *, where: str) -> list[str]:
     ParamsError
         The function cannot be imported, or takes no columns by name.
     """
-    function = resolve_callable(path, where=where)
+    function = resolve_function(path, where=where)
     lead = partial(str, f"{where}: {locate_code(function)}")
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -101,7 +119,7 @@ def compute_function(name: str, spec: Mapping[str, Any], columns: Columns) -> np
     DataError
         It fails, changes its input, or gives something else than one number or string per row.
     """
-    function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
+    function = resolve_function(spec["path"], where=f"{PLACE}.{name}")
     lead = partial(describe_place, PLACE, name, function)
     given = {column: columns[column] for column in spec["columns"]}
     return call_locked(lambda some: check_values(function(**some), count_rows(some), lead), given, lead)
@@ -174,7 +192,7 @@ def check_function(name: str, spec: Mapping[str, Any], columns: Columns) -> None
     DataError
         See `compute_function`; or the values change when the same rows are given again, in another order, or alone.
     """
-    function = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
+    function = resolve_function(spec["path"], where=f"{PLACE}.{name}")
     lead = partial(describe_place, PLACE, name, function)
     check_row_by_row(
         lambda some: compute_function(name, spec, some), {one: columns[one] for one in spec["columns"]}, lead

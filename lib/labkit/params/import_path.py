@@ -5,6 +5,7 @@ such strings are declared in the sections with `labkit.params.section.ImportPath
 """
 
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -18,6 +19,8 @@ from labkit.errors import ParamsError, get_first_line, name_nearest
 from labkit.paths import show_path
 
 IMPORT_PATH = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
+CARRIED: set[Path] = set()
+"""Folders with the packages of releases, each for as long as it is predicted with."""
 
 
 def parse_import_path(text: str) -> tuple[str, str]:
@@ -121,6 +124,22 @@ def find_own_package(name: str) -> Path | None:
         return None
     places = (library / name, library / f"{name}.py") if name != "labkit" else ()
     return next((place for place in places if place.exists()), None)
+
+
+def is_foreign(package: str) -> bool:
+    """Return whether a package can be imported and is neither in the checkout's `lib` folder nor carried by a release.
+
+    >>> is_foreign("os"), is_foreign("numpy"), is_foreign("no_such_package")
+    (True, True, False)
+    """
+    if find_own_package(package) is not None:
+        return False
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a module that was made by hand
+        return True
+    places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
+    return spec is not None and not any(Path(place).is_relative_to(one) for place in places for one in CARRIED)
 
 
 def find_raising_line(error: BaseException) -> str:

@@ -19,7 +19,8 @@ from labkit.params.evaluation import Costs, Gate
 from labkit.params.load import load_params, parse_file
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.training import Training
-from labkit.run.pipeline.experiment_run import check_own_code
+from labkit.run.pipeline.experiment_run import check_own_code, write_settings
+from labkit.run.pipeline.progress import Progress
 from labkit.view import model_plots, prose
 
 from tests.model.training.real_tables import CANCER, DIABETES, load
@@ -212,6 +213,26 @@ def test_run_is_refused_with_both_lines_before_a_kernel_starts(library: Path, so
     write_params(library, '["churn.bad:mine"]')
     with pytest.raises(ParamsError, match=rf"^params/churn.yaml:\d+: evaluation.metrics: .*{re.escape(message)}"):
         check_own_code(load_params("churn"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ('evaluation.metrics=["churn.metrics:profits"]', "-S evaluation.metrics: churn.metrics:profits: lib/churn/metrics.py has no 'profits': did you mean 'profit'?"),
+        ('training.models=[dummy, "churn.modles:make"]', "-S training.models: churn.modles:make: there is no module churn.modles"),
+        ('evaluation.checks={OWN01: "churn.metrics:metric"}', "-S evaluation.checks.OWN01: churn.metrics:metric"),
+    ],
+)  # fmt: skip
+def test_setting_that_names_code_that_cannot_be_used_leaves_the_params_file_alone(
+    library: Path, setting: str, message: str
+) -> None:
+    path = write_params(library, "[]")
+    before = path.read_bytes()
+    with pytest.raises(ParamsError, match=f"^{re.escape(message)}"):
+        write_settings("churn", [setting], Progress())
+    assert path.read_bytes() == before
+    assert write_settings("churn", ['evaluation.metrics=["churn.metrics:profit"]'], Progress())
+    assert path.read_bytes() != before
 
 
 def write_params(library: Path, paths: str, metric: str = "mae") -> Path:

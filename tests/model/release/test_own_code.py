@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.errors import MissingCodeError, ModelError
+from labkit.errors import MissingCodeError, ModelError, ParamsError
 from labkit.features import own_functions
 from labkit.features.row_features import RowFeatures
 from labkit.model.release import bundle, own_code, release_code
@@ -161,6 +161,29 @@ def test_a_release_without_its_package_is_refused(tmp_path: Path, own: Path, is_
         MissingCodeError, match=f"needs the package {PACKAGE}, which it does not carry: run the stage `deploy`"
     ):
         bundle.load_release(folder)
+
+
+@pytest.mark.parametrize("path", ["os:system", "posixpath:join", "numpy:sort_complex"])
+def test_a_release_calls_no_function_of_python_or_of_installed_packages(tmp_path: Path, own: Path, path: str) -> None:
+    """Neither where its features are opened, nor where a model file holds other features, nor in training."""
+    folder = write(tmp_path / "r", own)
+    features = json.loads((folder / "row_features.json").read_text())
+    features["columns"]["functions"]["worth"]["path"] = path
+    (folder / "row_features.json").write_text(json.dumps(features))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["row_features.json"]["sha256"] = compute_digest(folder / "row_features.json")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=f"its features call {path}, which is in no package that it carries"):
+        bundle.load_release(folder)
+    spec = {"path": path, "columns": ["total"]}
+    for call in (
+        lambda: own_functions.compute_function("worth", spec, {"total": np.ones(2)}),
+        lambda: own_functions.list_function_columns(path, where="params/t.yaml:3: features.functions.worth"),
+    ):
+        with pytest.raises(
+            ParamsError, match=f"features.functions.worth: {path} is neither in lib/ nor carried by the"
+        ):
+            call()
 
 
 def test_a_type_that_no_params_name_is_not_released(tmp_path: Path, own: Path) -> None:

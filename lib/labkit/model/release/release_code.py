@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from labkit.errors import MissingCodeError
-from labkit.params.import_path import find_own_package
+from labkit.errors import MissingCodeError, ModelError
+from labkit.params.import_path import CARRIED, find_own_package
 
 SWITCH = threading.RLock()
 """Held while the packages of a release take the place of others, because the modules of a process are global."""
@@ -73,6 +73,7 @@ class ReleaseCode:
             others = remove_modules(self.names)
             sys.modules.update(self.modules)
             sys.path.insert(0, entry)
+            CARRIED.add(self.place)
             self.is_active = True
             try:
                 yield
@@ -80,10 +81,14 @@ class ReleaseCode:
                 self.is_active = False
                 self.modules = remove_modules(self.names)
                 sys.path.remove(entry)
+                CARRIED.remove(self.place)
                 sys.modules.update(others)
 
     def check_complete(self, columns: Mapping[str, Any], folder: Path) -> None:
-        """Raise MissingCodeError if the features need a package that the release neither carries nor finds installed.
+        """Verify that the release carries the packages of the functions and transformers of its features.
+
+        A transformer may also be of an installed library, because the model file may only contain estimators of these.
+        A function may not: it would be called with arguments from the release.
 
         Parameters
         ----------
@@ -91,15 +96,30 @@ class ReleaseCode:
             `columns` of the release's `labkit.features.row_computation.RowComputation`.
         folder
             The release, for the message.
+
+        Raises
+        ------
+        MissingCodeError
+            It does not carry a package that is not installed.
+        ModelError
+            A function is part of Python or of an installed library.
         """
-        specs = [spec for kind in ("functions", "transformers") for spec in (columns.get(kind) or {}).values()]
-        for name in sorted({spec["path"].partition(":")[0].partition(".")[0] for spec in specs} - self.names):
-            # What lies in `lib` may be another version than the one that the model was trained with.
-            if find_own_package(name) is not None or importlib.util.find_spec(name) is None:
-                raise MissingCodeError(
-                    f"{folder}: needs the package {name}, which it does not carry: run the stage `deploy` again where "
-                    "the model was trained"
-                )
+        for kind in ("functions", "transformers"):
+            for path in sorted({spec["path"] for spec in (columns.get(kind) or {}).values()}):
+                name = path.partition(":")[0].partition(".")[0]
+                if name in self.names:
+                    continue
+                # What lies in `lib` may be another version than the one that the model was trained with.
+                if find_own_package(name) is not None or importlib.util.find_spec(name) is None:
+                    raise MissingCodeError(
+                        f"{folder}: needs the package {name}, which it does not carry: run the stage `deploy` again "
+                        "where the model was trained"
+                    )
+                if kind == "functions":
+                    raise ModelError(
+                        f"{folder}: its features call {path}, which is in no package that it carries: do not use a "
+                        "release from others; in your own, call it in a function in lib/ and train again"
+                    )
 
 
 def remove_modules(names: Iterable[str]) -> dict[str, ModuleType]:

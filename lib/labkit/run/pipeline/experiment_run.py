@@ -5,17 +5,18 @@ independent of tables and models.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Any
 
 from labkit import paths
 from labkit.params.experiment import Params
 from labkit.params.import_path import resolve_callable
-from labkit.params.load import describe_key, load_params
-from labkit.params.override import apply_overrides
+from labkit.params.load import describe_key, load_file, load_params
+from labkit.params.override import apply_overrides, override_file
 from labkit.params.own_metrics import load_own_metric
 from labkit.params.own_plots import OFFERED_TO_CHECKS, OFFERED_TO_PLOTS, load_function
 from labkit.params.section import find_own_code
@@ -89,20 +90,26 @@ def start_work(
     return work
 
 
-def check_own_code(params: Params) -> None:
-    """Raise ParamsError if code that the params name cannot be imported, or is not what the params need there."""
+def check_own_code(params: Params, describe: Callable[[Sequence[str | int]], str] | None = None) -> None:
+    """Raise ParamsError if code that the params name cannot be imported, or is not what the params need there.
+
+    Parameters
+    ----------
+    describe
+        Gives the place of a key for messages; by default that in the params file.
+    """
+    describe = describe or partial(describe_key, params.experiment)
     for code in find_own_code(params):
-        resolve_callable(code.text, where=describe_key(params.experiment, code.keys))
-    for place, path in enumerate(params.evaluation.metrics):
-        load_own_metric(path, where=describe_key(params.experiment, ("evaluation", "metrics", place)))
-    for name, path in params.evaluation.checks.items():
-        where = describe_key(params.experiment, ("evaluation", "checks", name))
-        load_function(path, where=where, offered=OFFERED_TO_CHECKS)
-    for place, path in enumerate(params.evaluation.plots):
-        where = describe_key(params.experiment, ("evaluation", "plots", place))
-        load_function(path, where=where, offered=OFFERED_TO_PLOTS)
+        resolve_callable(code.text, where=describe(code.keys))
+    evaluation = params.evaluation
+    for place, path in enumerate(evaluation.metrics):
+        load_own_metric(path, where=describe(("evaluation", "metrics", place)))
+    for name, path in evaluation.checks.items():
+        load_function(path, where=describe(("evaluation", "checks", name)), offered=OFFERED_TO_CHECKS)
+    for place, path in enumerate(evaluation.plots):
+        load_function(path, where=describe(("evaluation", "plots", place)), offered=OFFERED_TO_PLOTS)
     for place, path in enumerate(params.training.trusted_types):
-        find_type(path, where=describe_key(params.experiment, ("training", "trusted_types", place)))
+        find_type(path, where=describe(("training", "trusted_types", place)))
 
 
 def run_experiment(
@@ -197,10 +204,26 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
 
 
 def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
-    """Write settings into the params file, show the changes, and return whether there were settings."""
+    """Write settings into the params file, show the changes, and return whether there were settings.
+
+    Raises
+    ------
+    ParamsError
+        A value is not valid, or the code that it names; the file is then as it was.
+    """
     if settings:
+        check_own_code(override_file(load_file(experiment), settings).params, describe=describe_setting)
         progress.show(apply_overrides(experiment, settings) or "The params file has these values already.")
     return bool(settings)
+
+
+def describe_setting(keys: Sequence[str | int]) -> str:
+    """Return the place of a key that was set on the command line, for messages.
+
+    >>> describe_setting(("training", "models", 1))
+    '-S training.models'
+    """
+    return f"-S {'.'.join(key for key in keys if isinstance(key, str))}"
 
 
 @contextmanager
