@@ -226,8 +226,8 @@ def test_columns_are_checked_before_anything_runs(own: Path, params_root: Path) 
     params = load_params("diabetes")
     (params_root / "lib").symlink_to(own.parent)
     for path, fault in {
-        "features:tenure_months": f"features.functions.new: {PACKAGE}.features:tenure_months: no column 'joined'",
-        "mistakes:of_target": f"{PACKAGE}.mistakes:of_target: uses the target, which is not known at prediction time",
+        "features:tenure_months": f"features.functions.new: {PACKAGE}.features:tenure_months: lib/{PACKAGE}/features.py:6: no column 'joined'",
+        "mistakes:of_target": f"{PACKAGE}.mistakes:of_target: lib/{PACKAGE}/mistakes.py:1: uses the target, which is not known at prediction time",
     }.items():
         (own / "mistakes.py").write_text("def of_target(target):\n    return target\n")
         features = params.features.model_copy(update={"functions": {"new": f"{PACKAGE}.{path}"}, "expressions": {}})

@@ -164,8 +164,9 @@ def test_commands_of_the_pages_from_a_table_to_predictions(dist: Path, tmp_path:
     predicted = pd.read_csv(project / "predictions.csv")
     assert len(predicted) == 20
     # The package alone, where neither the project nor labkit is; then the release, where labkit is.
-    *_, package = shlex.split(elsewhere[1])
-    venv = make_environment(tmp_path / "elsewhere", project / package)
+    *_, pattern = shlex.split(elsewhere[1])
+    [package] = project.glob(pattern)
+    venv = make_environment(tmp_path / "elsewhere", package)
     assert elsewhere[0] == "uv venv ../elsewhere"
     done = call(project, *shlex.split(elsewhere[2].replace("../elsewhere/bin/", "")), bin_dir=venv)
     assert ast.literal_eval(done) == predicted["prediction"].tolist()

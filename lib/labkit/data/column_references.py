@@ -15,7 +15,7 @@ from labkit.features.imputation import MISSING, OUTLIER
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.tfidf import LENGTH
 from labkit.params.experiment import Params
-from labkit.params.import_path import resolve_callable
+from labkit.params.import_path import locate_code, resolve_callable
 from labkit.params.named_columns import list_named_columns
 from labkit.params.tables import Data, Join
 
@@ -129,7 +129,8 @@ def check_features(params: Params, known: list[str]) -> None:
     for name, path in features.functions.items():
         where = f"features.functions.{name}"
         check_new(name, [*known, *made], where)
-        check_inputs(own_functions.list_function_columns(path, where=where), inputs, f"{where}: {path}")
+        place = f"{where}: {path}: {locate_code(own_functions.resolve_function(path, where=where))}"
+        check_inputs(own_functions.list_function_columns(path, where=where), inputs, place)
         made.append(name)
     for name, transformer in features.transformers.items():
         where = f"features.transformers.{name}"
