@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,23 @@ def test_health_and_metrics_name_both_versions(service: Supervisor, releases: li
     assert found["labkit_canary_rows_total", "answered"] == counts["canary_rows"] > 0
     assert found["labkit_shadow_rows_total", "predicted"] == counts["shadow_rows"] > 0
     assert found["labkit_shadow_rows_total", "dropped"] == 0
+
+
+def test_counts_are_right_over_workers_and_versions(service: Supervisor) -> None:
+    port, before = get_port(service), service.board.sum_counts()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: ask_each(port), range(6)))
+        list(pool.map(lambda _: Client(port).predict(ROWS * 3), range(4)))
+    after = service.board.sum_counts()
+    n_rounds = 6 + 4 * 3
+    wanted = {
+        "rows": len(FRAME) * n_rounds,
+        "values": FRAME.size * n_rounds,
+        "numbers": 2 * len(FRAME) * n_rounds,
+        "missing_values": int(FRAME.isna().to_numpy().sum()) * n_rounds,
+        "requests_200": 6 * len(FRAME) + 4,
+    }
+    assert {name: after[name] - before[name] for name in wanted} == wanted
 
 
 def test_failing_shadow_is_started_again_and_no_answer_fails(service: Supervisor, said: list[str]) -> None:

@@ -232,3 +232,16 @@ def test_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert client.ask("/predict", body)[0] == client.ask("/metrics")[0] == 401
         assert client.ask("/predict", body, headers={"authorization": "Bearer wrong"})[0] == 401
         assert client.ask("/predict", body, headers={"authorization": "Bearer open sesame"})[0] == 200
+
+
+def test_client_of_mlflow_gets_the_same_predictions(client: Client, service: Supervisor) -> None:
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    scoring = ScoringServerClient("127.0.0.1", get_port(service))
+    scoring.wait_server_ready(timeout=30)
+    assert json.loads(scoring.get_version())["experiment"] == "shop"
+    expected = client.predict(make_rows(FRAME))["predictions"]
+    for params in (None, {"unused": 1}):
+        assert scoring.invoke(FRAME, params=params).get_predictions()[0].tolist() == expected
+    with pytest.raises(Exception, match="error code 400, response: .*row 0: a_b: missing"):
+        scoring.invoke(FRAME.drop(columns="a_b"))

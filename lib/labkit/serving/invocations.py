@@ -47,7 +47,7 @@ def read_invocation(body: bytes, content_type: str, engine: Engine) -> list[Any]
 def read_json(body: bytes) -> list[Any]:
     """Return the rows of a JSON body, as dictionaries."""
     try:
-        content = json.loads(body.decode("utf-8"), parse_constant=refuse_constant)
+        content = json.loads(body.decode("utf-8"), parse_constant=read_constant)
     except (ValueError, RecursionError) as error:
         raise RequestError(400, Fault("the body is not JSON in UTF-8")) from error
     found = [form for form in FORMS if form in content] if isinstance(content, dict) else []
@@ -61,6 +61,12 @@ def read_json(body: bytes) -> list[Any]:
     if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
         raise RequestError(400, Fault(f"{found[0]}: not a list of rows with the columns as names"))
     return given
+
+
+def read_constant(name: str) -> None:
+    """Return a missing value for NaN, as which MLflow's client sends those of a table; refuse infinities."""
+    if name != "NaN":
+        refuse_constant(name)
 
 
 def read_split_form(given: Any) -> list[dict[str, Any]]:

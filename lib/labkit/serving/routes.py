@@ -19,7 +19,7 @@ from labkit.serving.canary import KEY_HEADER
 from labkit.serving.challenger_state import describe_state, load_state
 from labkit.serving.explanations import ANSWER, MOST_ROWS, Explainer
 from labkit.serving.fed_tables import TABLE_ROWS
-from labkit.serving.invocations import read_invocation
+from labkit.serving.invocations import FORMS, read_invocation
 from labkit.serving.metrics_text import make_metrics_text
 from labkit.serving.requests import Fault, RequestError
 from labkit.storage.append import append_line
@@ -175,9 +175,13 @@ def make_routes(service: Service) -> FastAPI:
         "/model": routes.show_model, "/metrics": routes.show_metrics,
     }.items():  # fmt: skip
         app.get(path, summary=summarize(handler))(handler)
-    app.post("/invocations", summary=summarize(routes.invoke))(routes.invoke)
+    invocation = {"requestBody": describe_invocation(), "responses": describe_refusals(400, 413, 415)}
+    app.post("/invocations", summary=summarize(routes.invoke), openapi_extra=invocation)(routes.invoke)
     app.post("/explain")(routes.explain)
-    feedback = {"requestBody": describe_body(msgspec.json.schema(Feedback), None)}
+    feedback = {
+        "requestBody": describe_body(msgspec.json.schema(Feedback), None),
+        "responses": describe_refusals(413, 415, 422),
+    }
     app.post("/feedback", summary=summarize(routes.take_feedback), openapi_extra=feedback)(routes.take_feedback)
 
     rows = {"requestBody": describe_body(TABLE_ROWS, None)}
@@ -251,7 +255,7 @@ def describe_predict(service: Service) -> dict[str, Any]:
         "operationId": "predict",
         "requestBody": body,
         "responses": {"200": {"description": "id of the request, predictions in the order of the rows, model"},
-                      "422": {"description": "what is wrong, by row and column"}},
+                      **describe_refusals(400, 413, 415, 422)},
     }  # fmt: skip
 
 
@@ -273,3 +277,33 @@ def describe_explain(service: Service) -> dict[str, Any]:
             "429": {"description": "too many requests wait to be explained"},
         },
     }
+
+
+def describe_invocation() -> dict[str, Any]:
+    """Return the description of the body of `/invocations`, one of MLflow's forms."""
+    rows = {"type": "array", "items": {"type": "object"}, "minItems": 1}
+    split = {
+        "type": "object",
+        "properties": {
+            "columns": {"type": "array", "items": {"type": "string"}},
+            "data": {"type": "array", "items": {"type": "array"}},
+        },
+        "required": ["columns", "data"],
+    }
+    by_form = {"dataframe_split": split, "dataframe_records": rows, "instances": rows, "inputs": {}}
+    forms = [
+        {"type": "object", "properties": {name: by_form[name], "params": {}}, "required": [name]} for name in FORMS
+    ]
+    content = {"application/json": {"schema": {"anyOf": forms}}, "text/csv": {"schema": {"type": "string"}}}
+    return {"required": True, "content": content}
+
+
+def describe_refusals(*statuses: int) -> dict[str, Any]:
+    """Return the responses to requests that are refused."""
+    meanings = {
+        400: "the body cannot be read, or a row is not as the model takes it",
+        413: "too many rows or bytes",
+        415: "another content type, or a compressed body",
+        422: "what is wrong, by row and column",
+    }
+    return {str(status): {"description": meanings[status]} for status in statuses}
