@@ -1,7 +1,10 @@
 """Send generated requests, valid and not, to a service.
 
-`python benchmarks/fuzz_service.py --release DIR --schemathesis FILE`, run in a checkout of the release's experiment. FILE is the command of an environment with schemathesis, which generates the requests from the service's own OpenAPI
-document. Prints the responses by path and status, and ends with code 1 if one is a server error, names a file or a line
+`python benchmarks/fuzz_service.py --release DIR --schemathesis FILE`, run in a checkout of the
+release's experiment. FILE is the command of an environment with schemathesis, which generates the requests from the
+service's own OpenAPI document.
+
+Prints the responses by path and status, and ends with code 1 if one is a server error, names a file or a line
 of the service, or refuses without saying what is wrong.
 """
 
