@@ -165,6 +165,11 @@ def test_interface_describes_the_columns_of_the_model(client: Client) -> None:
     assert list(columns) == list(FRAME)
     assert columns["flag"]["anyOf"][0] == {"type": "boolean"}
     assert client.ask("/predict", body["example"])[0] == 200
+    assert {"400", "413", "415", "422"} <= document["paths"]["/predict"]["post"]["responses"].keys()
+    forms = document["paths"]["/invocations"]["post"]["requestBody"]["content"]
+    assert forms.keys() == {"application/json", "text/csv"}
+    found = {path: document["paths"][path]["get"]["responses"]["200"] for path in ("/ping", "/metrics")}
+    assert [list(one.get("content", {})) for one in found.values()] == [[], ["text/plain"]]
     explained = document["paths"]["/explain"]["post"]
     described = explained["requestBody"]["content"]["application/json"]
     assert list(described["schema"]["properties"]["rows"]["items"]["properties"]) == list(FRAME)

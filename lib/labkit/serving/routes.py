@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline.core import _STATIC_PATH as SWAGGER_DIR
 
@@ -174,7 +174,8 @@ def make_routes(service: Service) -> FastAPI:
         "/ping": routes.ping, "/health": routes.show_health, "/version": routes.show_version,
         "/model": routes.show_model, "/metrics": routes.show_metrics,
     }.items():  # fmt: skip
-        app.get(path, summary=summarize(handler))(handler)
+        kind = {"/ping": Response, "/metrics": PlainTextResponse}.get(path, JSONResponse)
+        app.get(path, summary=summarize(handler), response_class=kind)(handler)
     invocation = {"requestBody": describe_invocation(), "responses": describe_refusals(400, 413, 415)}
     app.post("/invocations", summary=summarize(routes.invoke), openapi_extra=invocation)(routes.invoke)
     app.post("/explain")(routes.explain)
