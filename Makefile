@@ -12,7 +12,7 @@ NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)
 STRIP := --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets cell.metadata.execution"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-quick bench lab pictures check format lock dist audit clean
+.PHONY: help install run test test-quick bench lab pictures check format lock docs dist audit clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 20
@@ -63,6 +63,10 @@ lock:  ## resolve the newest allowed versions into requirements.lock
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	  --no-emit-find-links --python-version 3.11 --extra pycaret --extra s3 --extra postgresql --group dev pyproject.toml -o requirements.lock
 
+docs: install  ## build the documentation site into docs/_build/, which opens without a server
+	sphinx-build -q -W --keep-going -d .labkit/doctrees docs docs/_build
+	@echo docs/_build/index.html
+
 dist: install  ## build wheel and sdist of labkit into dist/, which install without an index
 	uv build --quiet --clear --no-create-gitignore --no-build-isolation --offline --python $(BIN)/python --out-dir $(DIST)
 
@@ -70,7 +74,7 @@ audit: install  ## look up known vulnerabilities of the locked packages; needs p
 	uvx pip-audit@2.10.1 --requirement requirements.lock --require-hashes --disable-pip
 
 clean:  ## remove everything that the targets above can make again
-	rm -rf .venv .labkit dist build .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp
+	rm -rf .venv .labkit dist build docs/_build .mypy_cache .ruff_cache .pytest_cache mlruns mlflow.db .dvc/cache .dvc/tmp
 	rm -rf data/*/fingerprint data/*/raw data/*/eda data/*/clean data/*/features data/*/model data/*/evaluation data/*/release
 	rm -rf data/*/scratch reports/* dvc.lock
 	find . -name __pycache__ -prune -exec rm -rf {} +
