@@ -47,14 +47,14 @@ pictures: install  ## make the pictures of the README again, about two minutes
 	python .github/pictures.py
 
 check: install  ## format, lint, types, notebooks and params schema: the gate before every commit
-	ruff format --check lib tests benchmarks .github
-	ruff check lib tests benchmarks .github
+	ruff format --check lib tests benchmarks docs .github
+	ruff check lib tests benchmarks docs .github
 	mypy
 	nbstripout --verify $(STRIP) $(NOTEBOOKS)
 
 format: install  ## put code and notebooks into the house style
-	ruff format lib tests benchmarks .github
-	ruff check --fix lib tests benchmarks .github
+	ruff format lib tests benchmarks docs .github
+	ruff check --fix lib tests benchmarks docs .github
 	nbstripout $(STRIP) $(NOTEBOOKS)
 
 lock:  ## resolve the newest allowed versions into requirements.lock

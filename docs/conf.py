@@ -15,6 +15,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "shibuya"
 html_title = "labkit"
 templates_path = ["_templates"]  # theme files that are replaced
+html_show_search_summary = False  # a browser does not let a page read others without a server
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {"accent_color": "indigo"}
 myst_heading_anchors = 3
