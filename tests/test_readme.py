@@ -22,23 +22,10 @@ from labkit.run.records.champion_moves import Move
 from labkit.stages.model_versions import list_versions
 
 from tests.conftest import ROOT, call_in_process, call_labkit, make_environment
+from tests.documents import find_blocks, find_commands
 from tests.own_store import work_in
 from tests.servers import find_free_port, serve
 from tests.shared_server import SharedServer
-
-
-def find_blocks(page: str, language: str = "") -> list[str]:
-    """Return the blocks of code of a page in a language."""
-    content = (ROOT / page).read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", content, flags=re.DOTALL | re.MULTILINE)
-    return [block for named, block in blocks if named == language]
-
-
-def find_commands(page: str) -> list[str]:
-    """Return the commands in the blocks of a page."""
-    lines = [line for block in find_blocks(page) for line in block.splitlines()]
-    return [line.partition("#")[0].strip() for line in lines if re.match(r"(make|labkit|papermill|dvc|mlflow) ", line)]
-
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = find_blocks("README.md")

@@ -17,8 +17,8 @@ from playwright.sync_api import Page, expect
 from pydantic import BaseModel
 
 from tests.conftest import ROOT, call_in_process, call_labkit
+from tests.documents import find_blocks, find_commands
 from tests.own_store import work_in
-from tests.test_readme import find_blocks, find_commands
 
 pytestmark = pytest.mark.slow
 TUTORIAL = "docs/tutorial.md"
