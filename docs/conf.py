@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from pygments.lexers.python import PythonLexer
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -38,5 +39,7 @@ def fill_in(app: Sphinx, name: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     """Connect what is done to pages as they are read."""
     app.connect("source-read", fill_in)
-    # The language by which tests find the parameters cell of a notebook in a page.
-    app.add_lexer("parameters", PythonLexer)
+    # Languages by which tests find the cells of a notebook, and what a command prints, in a page.
+    for name in ("parameters", "candidates", "cell"):
+        app.add_lexer(name, PythonLexer)
+    app.add_lexer("printed", TextLexer)
