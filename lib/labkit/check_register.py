@@ -153,6 +153,11 @@ REGISTER: dict[str, Definition] = {
         "Plots of your own", "Its errors",
         "The page lacks what they would show.", "Correct the function; the evidence names file and line.",
     ),
+    "LK511": Definition(
+        "Differences between groups on the holdout", "Where it is weak",
+        "The model treats groups of a declared column differently by more than is accepted, so the gate refuses it.",
+        "Examine the groups, or raise `evaluation.gate.fairness.most_difference` for a reason.",
+    ),
     "LK601": Definition(
         "Served predictions", "The ONNX graph",
         "The service would predict differently from what was evaluated.",

@@ -16,7 +16,7 @@ from labkit.errors import ChampionError, DataError, MissingCodeError, ModelError
 from labkit.model.evaluation import gate_limits
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
-from labkit.model.evaluation.fairness import FEWEST_ROWS_OF_GROUP, compare_groups, find_rates
+from labkit.model.evaluation.fairness import FEWEST_ROWS_OF_GROUP
 from labkit.model.evaluation.gate import (
     CHAMPION_CHECK,
     Check,
@@ -111,27 +111,9 @@ def measure_milliseconds(opened: bundle.Release, holdout: pd.DataFrame) -> float
 
 def check_fair_groups(params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None) -> list[Check]:
     """Check the differences between the groups of `evaluation.gate.fairness`; no check if none are declared."""
-    limits, evaluation = params.evaluation.gate.fairness, params.evaluation
-    if limits is None:
-        return []
-    if missing := [name for name in limits.columns if name not in holdout]:
-        raise DataError(
-            f"evaluation.gate.fairness.columns: the clean rows have no column {missing[0]!r}: "
-            "do not drop it in `wrangling.drop`, or leave it out"
-        )
-    decided = ours if threshold is None or len(ours.classes) != 2 else ours.decide(threshold)
-    settings: dict[str, Any] = {
-        "rates": limits.rates,
-        "n_samples": evaluation.bootstrap_samples,
-        "confidence": evaluation.confidence,
-        "seed": params.seed,
-        "blocks": find_blocks(holdout, params.data).fit_length(compute_losses(ours)),
-    }
-    found = [one for name in limits.columns for one in compare_groups(holdout[name], decided, **settings)]
-    compared = {(one.column, one.rate) for one in found}
-    asked = [(name, rate) for name in limits.columns for rate in find_rates(decided, limits.rates)]
-    left_out = [f"{rate} by {name}" for name, rate in asked if (name, rate) not in compared]
-    return [gate_limits.check_fairness(found, limits, confidence=evaluation.confidence, left_out=left_out)]
+    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(ours))
+    found = gate_limits.check_groups(params, holdout, ours, threshold, blocks=blocks)
+    return [] if found is None else [found]
 
 
 def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, champion: str) -> list[Check]:

@@ -11,7 +11,7 @@ from labkit.model.evaluation.threshold import HALF
 from labkit.params.subject import GENERIC, Subject
 from labkit.view.curve_plots import NO_PREDICTION, take_predicted
 from labkit.view.model_plots import plot_mistakes
-from labkit.view.prose import escape, format_number, format_share, join_names, shorten_name
+from labkit.view.prose import escape, format_interval, format_number, format_share, join_names, shorten_name
 from labkit.view.style import BLACK, SEQUENTIAL, WHITE, Axes, Figure, make_figure, make_note, style
 
 
@@ -87,3 +87,20 @@ def describe_doubts(doubts: Mapping[str, Sequence[str]], baselines: Sequence[str
     if lines:
         return ["The model is not shown to be better in every metric:", *lines]
     return [f"In every metric the model is better than {join_names(baselines)}, with the whole interval."]
+
+
+def tabulate_groups(table: pd.DataFrame, *, subject: Subject = GENERIC) -> pd.DataFrame:
+    """Return how the model treats groups of rows, a line per group, with the interval of each rate.
+
+    Parameters
+    ----------
+    table
+        As `labkit.model.evaluation.fairness.measure_groups` returns it.
+    """
+    lines: dict[tuple[str, str], dict[str, object]] = {}
+    for one in table.to_dict("records"):
+        named = f"{subject.name_column(one['column'])}: {one['group']}"
+        line = lines.setdefault((one["column"], one["group"]), {"group": named, subject.rows: one["rows"]})
+        is_known = not np.isnan(one["value"])
+        line[one["rate"]] = format_interval(one["value"], one["low"], one["high"]) if is_known else "too few rows"
+    return pd.DataFrame([*lines.values()])

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from labkit.model.evaluation.blocks import Blocks
-from labkit.model.evaluation.bootstrap import Interval, draw_weights
+from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
 from labkit.model.evaluation.predictions import Predictions
 
 FEWEST_ROWS_OF_GROUP = 50
@@ -29,6 +29,9 @@ RATES: dict[str, tuple[str, Rate]] = {
     "false_positive": ("rate of false positives", lambda p: (p.y_pred == p.positive, p.y_true != p.positive)),
 }
 ACCURACY: tuple[str, Rate] = ("accuracy", lambda p: (p.y_pred == p.y_true, np.ones(len(p.y_true), bool)))
+ABSOLUTE_ERROR: tuple[str, Rate] = (
+    "mean absolute error", lambda p: (abs(p.y_pred - p.y_true), np.ones(len(p.y_true), bool))
+)  # fmt: skip
 MEAN_ERROR: tuple[str, Rate] = ("mean error", lambda p: (p.y_pred - p.y_true, np.ones(len(p.y_true), bool)))
 
 
@@ -82,7 +85,7 @@ def compare_groups(
     list of Difference
         With intervals adjusted for the number of pairs of groups (Bonferroni).
     """
-    codes, names = pd.factorize(groups.astype(object).where(groups.notna(), MISSING).map(str), sort=True)
+    codes, names = encode_groups(groups)
     found = []
     for title, measure in find_rates(predictions, rates).items():
         values, counts = measure(predictions)
@@ -104,6 +107,53 @@ def compare_groups(
         highest, lowest = (str(names[high]), float(means.max())), (str(names[low]), float(means.min()))
         found.append(Difference(str(groups.name), title, highest, lowest, interval, len(names) - len(kept)))
     return found
+
+
+def encode_groups(groups: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """Return the code of each row's group, shape (n_rows,), and the names of the groups by code."""
+    codes, names = pd.factorize(groups.astype(object).where(groups.notna(), MISSING).map(str), sort=True)
+    return codes, pd.Index(names)
+
+
+def measure_groups(
+    groups: pd.Series, predictions: Predictions, *, n_samples: int, confidence: float, seed: int, blocks: Blocks
+) -> pd.DataFrame:
+    """Return how a model treats each group, with intervals; parameters as of `compare_groups`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per group and rate, all of those that apply to the task: `column`, `group`, `rows` of the group, `rate`,
+        `counted`, the rows that the rate is the mean of, `value`, `low`, `high`. NaN where too few rows count.
+    """
+    codes, names = encode_groups(groups)
+    rates = dict([*RATES.values(), ACCURACY]) if len(predictions.classes) == 2 else {}
+    rates |= {} if rates else dict([ACCURACY] if predictions.classes else [MEAN_ERROR, ABSOLUTE_ERROR])
+    measured = {title: measure(predictions) for title, measure in rates.items()}
+    drawn: dict[str, list[np.ndarray]] = {title: [] for title in rates}
+    for weights in draw_weights(predictions, n_samples, seed=seed, blocks=blocks):
+        for title, (values, counts) in measured.items():
+            drawn[title].append(compute_group_means(values, weights * counts, codes, len(names)))
+    sizes, lines = np.bincount(codes, minlength=len(names)), []
+    for title, (values, counts) in measured.items():
+        means = compute_group_means(values, counts, codes, len(names))
+        counted, samples = np.bincount(codes, counts, len(names)).astype(int), np.array(drawn[title])
+        for place, name in enumerate(names):
+            line = {"column": str(groups.name), "group": str(name), "rows": int(sizes[place]), "rate": title}
+            interval = Interval(np.nan, np.nan, np.nan)
+            if counted[place] >= FEWEST_ROWS_OF_GROUP:
+                interval = make_interval(means[place], samples[:, place].tolist(), confidence, blocks)
+            ends = {"value": interval.value, "low": interval.low, "high": interval.high}
+            lines.append({**line, "counted": int(counted[place]), **ends})
+    return pd.DataFrame(lines)
+
+
+def compute_group_means(values: np.ndarray, weights: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the weighted mean of each group, shape (n_groups,); NaN for a group without weight."""
+    totals = np.bincount(codes, weights, n_groups)
+    return np.divide(
+        np.bincount(codes, weights * values, n_groups), totals, out=np.full(n_groups, np.nan), where=totals > 0
+    )
 
 
 def find_rates(predictions: Predictions, rates: Sequence[str]) -> dict[str, Rate]:

@@ -4,19 +4,27 @@ Each returns a `labkit.model.evaluation.gate.Check` whose evidence names what wa
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from labkit.errors import list_briefly
+from labkit.errors import DataError, list_briefly
+from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import make_calibration
-from labkit.model.evaluation.fairness import FEWEST_ROWS_OF_GROUP, Difference
+from labkit.model.evaluation.fairness import (
+    FEWEST_ROWS_OF_GROUP,
+    Difference,
+    compare_groups,
+    find_rates,
+    measure_groups,
+)
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.metrics import GREATER_IS_BETTER, compute_metric, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Fairness, Gate
+from labkit.params.experiment import Params
 from labkit.units import format_confidence, format_count, format_significant
 
 
@@ -85,6 +93,76 @@ def check_fitted_rows(n_shared: int | None, n_rows: int) -> Check:
     evidence = f"{n_shared:,} of {format_count(n_rows, 'holdout row')} are among its training rows"
     remedy = ": its metrics are not those of unseen rows; leave the holdout out of what it is fitted on"
     return Check(name, n_shared == 0, evidence + (remedy if n_shared else ""))
+
+
+@dataclass(frozen=True)
+class DeclaredGroups:
+    """How a model treats the groups of `evaluation.gate.fairness`.
+
+    Attributes
+    ----------
+    table
+        As returned by `labkit.model.evaluation.fairness.measure_groups`, of all columns; empty if none are declared.
+    check
+        As returned by `check_groups`; None if none are declared.
+    """
+
+    table: pd.DataFrame
+    check: Check | None
+
+
+def evaluate_groups(
+    params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None, *, blocks: Blocks
+) -> DeclaredGroups:
+    """Measure the declared groups one by one, and check the differences between them."""
+    limits, evaluation = params.evaluation.gate.fairness, params.evaluation
+    check = check_groups(params, holdout, ours, threshold, blocks=blocks)
+    if limits is None or check is None:
+        return DeclaredGroups(pd.DataFrame(), None)
+    decided, drawn = decide(ours, threshold), {"n_samples": evaluation.bootstrap_samples, "seed": params.seed}
+    tables = [
+        measure_groups(holdout[name], decided, confidence=evaluation.confidence, blocks=blocks, **drawn)
+        for name in limits.columns
+    ]
+    return DeclaredGroups(pd.concat(tables, ignore_index=True), check)
+
+
+def decide(ours: Predictions, threshold: float | None) -> Predictions:
+    """Return predictions by the threshold in force, if there is one."""
+    return ours if threshold is None or len(ours.classes) != 2 else ours.decide(threshold)
+
+
+def check_groups(
+    params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None, *, blocks: Blocks
+) -> Check | None:
+    """Check the differences between the groups of `evaluation.gate.fairness`; None if none are declared.
+
+    Raises
+    ------
+    DataError
+        The holdout does not have a declared column.
+    """
+    limits, evaluation = params.evaluation.gate.fairness, params.evaluation
+    if limits is None:
+        return None
+    if missing := [name for name in limits.columns if name not in holdout]:
+        raise DataError(
+            f"evaluation.gate.fairness.columns: the clean rows have no column {missing[0]!r}: "
+            "do not drop it in `wrangling.drop`, or leave it out"
+        )
+    decided, confidence = decide(ours, threshold), evaluation.confidence
+    found = [
+        one
+        for name in limits.columns
+        for one in compare_groups(
+            holdout[name], decided, rates=limits.rates, n_samples=evaluation.bootstrap_samples, confidence=confidence,
+            seed=params.seed, blocks=blocks,
+        )
+    ]  # fmt: skip
+    compared = {(one.column, one.rate) for one in found}
+    asked = [(name, rate) for name in limits.columns for rate in find_rates(decided, limits.rates)]
+    left_out = [f"{rate} by {name}" for name, rate in asked if (name, rate) not in compared]
+    return check_fairness(found, limits, confidence=confidence, left_out=left_out)
 
 
 def check_fairness(

@@ -265,10 +265,21 @@ def list_evaluation_checks(
     return sorted(results, key=lambda result: result.code)
 
 
-def from_gate(check: Check) -> CheckResult:
-    """Return the result of a check of the gate: an issue if it failed, a warning if it passed with one."""
+def list_group_checks(check: Check | None) -> list[CheckResult]:
+    """Return what the evaluation shows of the declared groups; see `gate_limits.check_groups`."""
+    return [] if check is None else [from_gate(check, code="LK511")]
+
+
+def from_gate(check: Check, *, code: str = "") -> CheckResult:
+    """Return the result of a check of the gate: an issue if it failed, a warning if it passed with one.
+
+    Parameters
+    ----------
+    code
+        Its code where the evaluation shows the check already.
+    """
     status: Status = "issue" if not check.passed else "warning" if check.warning else "passed"
-    return CheckResult(GATE_CODES[check.name], status, check.evidence)
+    return CheckResult(code or GATE_CODES[check.name], status, check.evidence)
 
 
 def list_release_checks(parity: Mapping[str, Any]) -> list[CheckResult]:

@@ -18,6 +18,7 @@ from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.release.performance import (
     BASELINES,
+    list_groups,
     list_not_shown,
     list_performance,
     list_periods,
@@ -96,6 +97,7 @@ def make_card(
             *list_performance(metrics, n_classes=n_classes),
             *list_periods(metrics, subject),
             *list_slices(metrics, subject),
+            *list_groups(metrics),
             *list_gate_checks(artifacts["gate"]),
         ],
         "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],

@@ -13,7 +13,13 @@ from labkit.model.evaluation.metrics import name_metric
 from labkit.names import escape
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
-from labkit.units import format_alike, format_confidence, format_difference_alike, format_share
+from labkit.units import (
+    format_alike,
+    format_confidence,
+    format_difference_alike,
+    format_interval,
+    format_share,
+)
 
 NO_INTERVAL = "none: too few independent rows"
 
@@ -159,6 +165,31 @@ def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list
         for period, found in sorted(periods.items())
     ]
     return [*head, *rows, ""]
+
+
+def list_groups(metrics: Mapping[str, Any]) -> list[str]:
+    """Return how the model treats the groups of declared columns; none if no column is declared."""
+    if not metrics.get("groups"):
+        return []
+    sure = format_confidence(metrics["confidence"])
+    head = [
+        "### Declared groups",
+        "",
+        f"Rates of the holdout with {sure} intervals; none where too few rows count.",
+        "",
+    ]
+    rows = [
+        f"| {escape(one['column'])} | {escape(one['group'])} | {one['rows']:,} | {one['rate']} | {describe_rate(one)} |"
+        for one in metrics["groups"]
+    ]
+    return [*head, "| column | group | rows | rate | value |", "|---|---|---:|---|---:|", *rows, ""]
+
+
+def describe_rate(one: Mapping[str, Any]) -> str:
+    """Return the rate of a group with its interval."""
+    if one["value"] is None:
+        return f"too few rows ({one['counted']:,})"
+    return format_interval(*(float("nan") if one[end] is None else one[end] for end in ("value", "low", "high")))
 
 
 def list_slices(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[str]:
