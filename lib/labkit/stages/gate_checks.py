@@ -112,7 +112,7 @@ def measure_milliseconds(opened: bundle.Release, holdout: pd.DataFrame) -> float
 def check_fair_groups(params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None) -> list[Check]:
     """Check the differences between the groups of `evaluation.gate.fairness`; no check if none are declared."""
     blocks = find_blocks(holdout, params.data).fit_length(compute_losses(ours))
-    found = gate_limits.check_groups(params, holdout, ours, threshold, blocks=blocks)
+    found = gate_limits.check_declared_groups(params, holdout, ours, threshold, blocks=blocks)
     return [] if found is None else [found]
 
 

@@ -104,7 +104,7 @@ class DeclaredGroups:
     table
         As returned by `labkit.model.evaluation.fairness.measure_groups`, of all columns; empty if none are declared.
     check
-        As returned by `check_groups`; None if none are declared.
+        As returned by `check_declared_groups`; None if none are declared.
     """
 
     table: pd.DataFrame
@@ -116,10 +116,10 @@ def evaluate_groups(
 ) -> DeclaredGroups:
     """Measure the declared groups one by one, and check the differences between them."""
     limits, evaluation = params.evaluation.gate.fairness, params.evaluation
-    check = check_groups(params, holdout, ours, threshold, blocks=blocks)
+    check = check_declared_groups(params, holdout, ours, threshold, blocks=blocks)
     if limits is None or check is None:
         return DeclaredGroups(pd.DataFrame(), None)
-    decided, drawn = decide(ours, threshold), {"n_samples": evaluation.bootstrap_samples, "seed": params.seed}
+    decided, drawn = apply_threshold(ours, threshold), {"n_samples": evaluation.bootstrap_samples, "seed": params.seed}
     tables = [
         measure_groups(holdout[name], decided, confidence=evaluation.confidence, blocks=blocks, **drawn)
         for name in limits.columns
@@ -127,12 +127,12 @@ def evaluate_groups(
     return DeclaredGroups(pd.concat(tables, ignore_index=True), check)
 
 
-def decide(ours: Predictions, threshold: float | None) -> Predictions:
+def apply_threshold(ours: Predictions, threshold: float | None) -> Predictions:
     """Return predictions by the threshold in force, if there is one."""
     return ours if threshold is None or len(ours.classes) != 2 else ours.decide(threshold)
 
 
-def check_groups(
+def check_declared_groups(
     params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None, *, blocks: Blocks
 ) -> Check | None:
     """Check the differences between the groups of `evaluation.gate.fairness`; None if none are declared.
@@ -150,7 +150,7 @@ def check_groups(
             f"evaluation.gate.fairness.columns: the clean rows have no column {missing[0]!r}: "
             "do not drop it in `wrangling.drop`, or leave it out"
         )
-    decided, confidence = decide(ours, threshold), evaluation.confidence
+    decided, confidence = apply_threshold(ours, threshold), evaluation.confidence
     found = [
         one
         for name in limits.columns

@@ -266,7 +266,7 @@ def list_evaluation_checks(
 
 
 def list_group_checks(check: Check | None) -> list[CheckResult]:
-    """Return what the evaluation shows of the declared groups; see `gate_limits.check_groups`."""
+    """Return what the evaluation shows of the declared groups; see `gate_limits.check_declared_groups`."""
     return [] if check is None else [from_gate(check, code="LK511")]
 
 
