@@ -102,6 +102,7 @@ for command in (
     monitor.delivery,
     monitor.monitor,
     monitor.retrain,
+    monitor.replay,
 ):
     cli.add_command(command)
 

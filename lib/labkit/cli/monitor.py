@@ -187,3 +187,48 @@ def perform_retraining(
             kernels=kernels,
             is_waiting=not no_wait,
         )
+
+
+@click.command(short_help="Replay the past under policies of training again.")
+@click.argument("experiment", shell_complete=complete_experiment)
+@click.option("--from", "begin", type=click.DateTime(["%Y-%m-%d"]), help="First day; default: after the first quarter.")
+@click.option("--policies", default="never,observe,monthly,rule", show_default=True, help="Policies to compare.")
+@click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
+@json_option
+def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened: bool, is_json: bool) -> None:
+    """Replay the past of EXPERIMENT under policies of training it again, and compare how well each predicted.
+
+    The champion's recipe is trained on the first months; then, month by month, rows arrive, are predicted by the
+    champion of the day, outcomes come, and each policy decides: never, observe (never, but past outcomes become known
+    to the features), monthly, or rule (`monitoring.rules` of the params). New versions are accepted or refused like
+    releases. Nothing is published. The result is on the page reports/EXPERIMENT/replay.html. With less than half a
+    year of rows, the periods are weeks.
+
+    \b
+    labkit replay flights
+    labkit replay flights --from 2013-06-01 --policies never,rule --json
+    """
+    from labkit.errors import ParamsError, name_nearest
+    from labkit.params.load import load_params
+
+    params = load_params(experiment)
+    names = [name.strip() for name in policies.split(",")]
+    os.environ.update(paths.make_environment())
+    from labkit.monitoring.replay import POLICIES
+    from labkit.monitoring.replay_page import replay_policies
+    from labkit.run.pipeline.report_address import show_report
+
+    if strange := [name for name in names if name not in POLICIES]:
+        raise ParamsError(f"--policies: no policy {strange[0]!r}: {name_nearest(strange[0], POLICIES)}")
+    if len({*names}) < len(names):
+        raise ParamsError("--policies: name each policy once")
+    with divert_output(is_json):
+        result, page = replay_policies(params, names, begin=begin, now=datetime.now(UTC), report=echo)
+    if is_json:
+        console.print_json(result | {"page": paths.show_path(page)})
+    else:
+        for one in result["policies"]:
+            echo(f"{one['policy']}: {result['metric']} {one['mean']:.4g}, trained again {one['trainings']} times")
+        echo(f"\nPage: {paths.show_path(page)}")
+    if is_opened and not show_report(page):
+        echo(page.as_uri(), is_error=is_json)
