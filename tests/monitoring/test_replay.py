@@ -168,11 +168,11 @@ def test_page_has_policies_courses_and_decisions(
     replay: Replay, runs: dict[str, PolicyRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dvc.yaml").touch()
-    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "params").mkdir()
     monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
     result = summarise_replay(replay, list(runs.values())) | {"at": "2026-09-01T00:00:00+00:00", "champion": 1}
     page = write_replay(result, "data/turned/monitoring/replays/x.json")
     content = page.read_text()
     assert content.index("gain over never") < content.index("<svg") < content.index('id="rule-2026-05"')
-    assert content.count("<svg") == 3
+    assert content.count("<figcaption") == 3
     assert find_wrong_words(page) == []
