@@ -39,7 +39,7 @@ POLICIES = {
     "never": "never trained again, and rates of past outcomes as they were at the release",
     "observe": "never trained again, but past outcomes become known to the features",
     "monthly": "trained again every period, with past outcomes known",
-    "rule": "trained again when `monitoring.rules` asks for it, with past outcomes known",
+    "rule": "trained again when monitoring.rules of the params ask for it, with past outcomes known",
 }
 FEWEST_PERIODS = 4
 FEWEST_MONTHS = 6
@@ -229,7 +229,7 @@ class Replay:
         if done.name in ("never", "observe"):
             return "this policy never trains again", False
         growth = n_known / done.champion.n_rows - 1
-        found = f"{format_share(growth)} more rows than the champion was trained on"
+        found = f"{format_share(growth)} more rows"
         if done.name == "monthly":
             return f"every {self.unit}; {found}", True
         rules = self.params.monitoring
