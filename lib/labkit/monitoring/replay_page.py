@@ -15,7 +15,7 @@ from labkit.errors import ParamsError
 from labkit.model.release.bundle import load_release
 from labkit.monitoring.replay import POLICIES, Replay
 from labkit.monitoring.replay_result import summarise_replay
-from labkit.monitoring.retraining import find_champion_to_replace
+from labkit.run.records.champion_moves import load_champion
 from labkit.params.experiment import Params
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
@@ -67,7 +67,7 @@ def replay_policies(
     DataError
         The clean rows cannot be used.
     """
-    champion = find_champion_to_replace(params.experiment)
+    champion = load_champion(params.experiment)
     if params.data.time is None:
         raise ParamsError(f"{params.experiment}: rows have no times, so nothing can be replayed: declare data.time")
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
