@@ -15,8 +15,8 @@ from labkit.errors import ParamsError
 from labkit.model.release.bundle import load_release
 from labkit.monitoring.replay import POLICIES, Replay
 from labkit.monitoring.replay_result import summarise_replay
-from labkit.run.records.champion_moves import load_champion
 from labkit.params.experiment import Params
+from labkit.run.records.champion_moves import load_champion
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
 from labkit.run.reports.line_plot import LinePlot, Series
