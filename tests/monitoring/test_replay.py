@@ -158,7 +158,7 @@ def test_policy_without_a_rule_for_growth_never_trains() -> None:
 def test_what_cannot_be_replayed_is_refused() -> None:
     rows = make_rows()
     params = make_params()
-    with pytest.raises(DataError, match="3 weeks of rows: a replay needs four or more"):
+    with pytest.raises(DataError, match="a replay needs rows of at least four weeks, found 3 weeks"):
         make_replay(rows[rows[ASKED] < "2026-01-18"])
     with pytest.raises(ParamsError, match="--from: name a day after 2026-01-31, up to 2026-08-31"):
         Replay(params, rows, make_recipe(params), begin=pd.Timestamp("2027-01-01"))

@@ -140,7 +140,7 @@ class Replay:
         every = sorted(self.periods.unique())
         if len(every) < FEWEST_PERIODS:
             raise DataError(
-                f"{params.experiment}: {format_count(len(every), 'week')} of rows: a replay needs four or more"
+                f"{params.experiment}: a replay needs rows of at least four weeks, found {format_count(len(every), 'week')}"
             )
         first = every[-(-len(every) // 4)] if begin is None else begin.to_period(every[0].freq)
         self.replayed = [one for one in every if one >= first]
@@ -229,7 +229,7 @@ class Replay:
         if done.name in ("never", "observe"):
             return "this policy never trains again", False
         growth = n_known / done.champion.n_rows - 1
-        found = f"{format_share(growth)} more rows"
+        found = f"the rows have grown by {format_share(growth)}"
         if done.name == "monthly":
             return f"every {self.unit}; {found}", True
         rules = self.params.monitoring

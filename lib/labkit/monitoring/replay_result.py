@@ -35,7 +35,7 @@ def summarise_replay(replay: Replay, runs: Sequence[PolicyRun]) -> dict[str, Any
         "growth": params.monitoring.growth,
         "cost_unit": params.evaluation.costs.unit if has_costs(replay) and params.evaluation.costs else None,
         "versions": [{"at": at.isoformat(), "rows": one.n_rows} for at, one in sorted(replay.versions.items())],
-        "policies": [describe_run(replay, one, wholes[one.name], base, blocks) for one in runs],
+        "policies": [summarise_policy(replay, one, wholes[one.name], base, blocks) for one in runs],
     }
 
 
@@ -44,7 +44,7 @@ def has_costs(replay: Replay) -> bool:
     return replay.params.evaluation.costs is not None and len(replay.classes) == 2
 
 
-def describe_run(
+def summarise_policy(
     replay: Replay, run: PolicyRun, whole: Predictions, base: Predictions, blocks: Blocks
 ) -> dict[str, Any]:
     """Return the course of one policy as plain data."""
