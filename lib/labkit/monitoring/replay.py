@@ -140,7 +140,8 @@ class Replay:
         every = sorted(self.periods.unique())
         if len(every) < FEWEST_PERIODS:
             raise DataError(
-                f"{params.experiment}: a replay needs rows of at least four weeks, found {format_count(len(every), 'week')}"
+                f"{params.experiment}: a replay needs rows of at least four weeks, "
+                f"found {format_count(len(every), 'week')}"
             )
         first = every[-(-len(every) // 4)] if begin is None else begin.to_period(every[0].freq)
         self.replayed = [one for one in every if one >= first]
