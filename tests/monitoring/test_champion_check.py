@@ -27,7 +27,8 @@ from tests.run.small import make_small
 from tests.stages.releases import PASSED, TABLE, fit, put_release
 from tests.wording import find_wrong_words
 
-pytestmark = pytest.mark.slow
+# One champion, made by the first test, is what the others check.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitor")]
 NAME = "watched"
 
 

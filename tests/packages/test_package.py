@@ -121,7 +121,8 @@ def test_mlflow_takes_the_table_whatever_its_types_and_returns_probabilities(rel
     assert model.predict(whole) == pytest.approx(opened.pipeline.predict_proba(whole))
     described = model.metadata.metadata
     assert (described["classes"], described["positive"], described["threshold"]) == (["no", "yes"], "yes", 0.3)
-    assert described["columns"]["a_b"] == {"nullable": False, "greater_than_or_equal_to": -5000.0}
+    limits = {"greater_than_or_equal_to": -5000.0, "less_than_or_equal_to": 5000.0}
+    assert described["columns"]["a_b"] == {"nullable": False, **limits}
     serving = json.loads((place / "model" / "serving_input_example.json").read_text())
     assert len(serving["dataframe_split"]["data"]) == 5
     assert {path.suffix for path in (place / "model").iterdir()} <= {"", ".json", ".skops", ".txt", ".yaml"}

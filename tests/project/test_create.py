@@ -210,6 +210,7 @@ def test_each_example_feature_passes_its_test_and_the_check_of_features(
     answers = {"name": "own", "version": "1", "has_example": False, "feature": "own", "kind": kind}
     render_template(tmp_path, {**answers, "columns": [*columns]}, files=load_package())
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
     tests: dict[str, object] = {"__name__": "test_features"}
     exec((tmp_path / "tests" / "test_features.py").read_text(), tests)
     for name in [name for name in tests if name.startswith("test_")]:

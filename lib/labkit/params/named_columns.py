@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import linecache
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +27,10 @@ def list_named_columns(function: Callable[..., Any]) -> list[tuple[str, str]]:
     """
     plain = inspect.unwrap(function)
     try:
-        lines, first = inspect.getsourcelines(plain)
+        first = plain.__code__.co_firstlineno
+        lines = inspect.getblock(linecache.getlines(plain.__code__.co_filename)[first - 1 :])
         nodes = list(ast.walk(ast.parse(textwrap.dedent("".join(lines)))))
-    except (OSError, TypeError, SyntaxError):  # written in C, typed into a console, or part of an expression
+    except (AttributeError, SyntaxError):  # written in C, or part of an expression
         return []
     takers = [node for node in nodes if isinstance(node, ast.arg) and node.arg == ROWS]
     if len(takers) != 1 or any(isinstance(node, ast.Name) and node.id == ROWS and not is_read(node) for node in nodes):
