@@ -18,7 +18,7 @@ from labkit.data.cleaning import clean_table
 from labkit.data.joins import join_tables
 from labkit.data.split import describe_split, split_rows
 from labkit.data.table_files import load_table, save_table
-from labkit.errors import DataError, ParamsError, StageError
+from labkit.errors import DataError, MissingDataError, ParamsError, StageError
 from labkit.monitoring import retraining
 from labkit.monitoring.champion_check import find_history
 from labkit.params.experiment import Params
@@ -32,8 +32,9 @@ from labkit.storage.atomic import write_json
 
 from tests.conftest import call_in_process
 from tests.git import commit_all
-from tests.own_store import work_in
+from tests.own_store import forget_store, work_in
 from tests.run.small import make_small
+from tests.servers import find_free_port
 from tests.stages.releases import PASSED, TABLE, find_champion, put_release
 
 pytestmark = pytest.mark.slow
@@ -157,9 +158,18 @@ def test_reason_is_that_of_the_finding(root: Path) -> None:
     ("spoil", "message"),
     [
         (lambda table: table.tail(60), "new.csv has 60 rows, the last run had 240: give the whole table up to now"),
-        (lambda table: table.drop(columns="a"), "a"),
-        (lambda table: table.assign(a="x"), "a"),
-        (lambda table: table.assign(day=table["day"].iloc[0]), "no rows|before the next part|part"),
+        (
+            lambda table: table.drop(columns="a"),
+            "raw table t violates its contract: column 'a' is missing: fix the data",
+        ),
+        (
+            lambda table: table.assign(a="x"),
+            "raw table t violates its contract: column 'a' is str, expected float64: fix the data",
+        ),
+        (
+            lambda table: table.assign(day=table["day"].iloc[0]),
+            r"the part 'validation' has no rows: change data.split \(time\)",
+        ),
     ],
 )
 def test_bad_new_data_change_nothing(root: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], message: str) -> None:
@@ -221,6 +231,98 @@ def test_kill_followed_by_other_data_restores_first(root: Path) -> None:
     make_table(45).to_csv(root / "other.csv", index=False)
     record = train_again(root, source=root / "other.csv")
     assert record["data"]["settings"][1] == 'data.split.holdout_from="2026-02-05"', "from the split before the kill"
+
+
+def begin_and_be_killed(root: Path, run: Callable[[Params], object], **given: Any) -> None:
+    """Train again in a process that is killed by what `run` does, or after it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            train_again(root, run, **given)  # type: ignore[arg-type]
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_new_data_after_an_interrupted_retraining_without_any_are_used(root: Path) -> None:
+    begin_and_be_killed(root, die, source=None)
+    with pytest.raises(MissingDataError, match=r"--data \S+/gone.csv: no such file"):
+        train_again(root, source=root / "gone.csv")
+    with pytest.raises(ParamsError, match=f"was interrupted: `labkit retrain {NAME}` continues it"):
+        retraining.show_plan(load_params(NAME), None, reason="x", now=NOW)
+    record = train_again(root)
+    assert (record["data"]["rows_after"], (root / "data" / "t.csv").read_bytes()) == (
+        300,
+        (root / "new.csv").read_bytes(),
+    )
+    states = [one["state"] for one in retraining.load_records_of_retrainings(NAME)]
+    assert states == ["begun", "failed", "begun", "finished"]
+
+
+def test_params_that_were_edited_meanwhile_stay(root: Path) -> None:
+    begin_and_be_killed(root, die)
+    path = root / "params" / f"{NAME}.yaml"
+    assert "2026-02-10" in path.read_text()
+    path.write_text(path.read_text().replace('"bootstrap_samples": 100', '"bootstrap_samples": 150'))
+    assert load_params(NAME).evaluation.bootstrap_samples == 150
+
+    def fail(params: Params) -> None:
+        raise StageError("training failed")
+
+    with pytest.raises(StageError, match="as before this retraining"):
+        train_again(root, fail)
+    params = load_params(NAME)
+    assert (params.evaluation.bootstrap_samples, str(params.data.split.holdout_from)) == (150, "2026-01-31")
+
+
+def test_raw_file_that_dvc_does_not_have_is_not_replaced(root: Path) -> None:
+    path = root / "data" / "t.csv"
+    path.write_text(path.read_text() + "2026-02-09,1.0,1.0,1.0\n")
+    edited = path.read_bytes()
+    with pytest.raises(DataError, match=r"data/t.csv is not the file of t.csv.dvc .* `dvc add data/t.csv` accepts"):
+        train_again(root)
+    assert path.read_bytes() == edited
+
+
+def test_kill_while_the_work_folder_is_removed_leaves_nothing_to_continue(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def run(params: Params) -> None:
+            run_better(params)
+            patch.setattr(retraining.shutil, "rmtree", die)
+
+        begin_and_be_killed(root, run)
+    assert retraining.find_work_folder(NAME).is_dir()
+    assert not retraining.is_interrupted(NAME)
+    assert find_champion(load_params(NAME)) == 2
+    assert train_again(root, reason="again")["decision"] == "already champion"
+
+
+def test_lost_registry_keeps_the_journal_and_the_first_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read_state(root)
+    with monkeypatch.context() as patch:
+
+        def lose(params: Params) -> None:
+            patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+            patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{find_free_port()}")
+            forget_store()
+            raise StageError("training failed")
+
+        with pytest.raises(
+            StageError, match=f"training failed\nThe data .* not restored yet .*retrain {NAME}` continues"
+        ):
+            train_again(root, lose)
+    forget_store()
+    assert retraining.is_interrupted(NAME)
+    with pytest.raises(StageError, match="as before this retraining"):
+        train_again(root, lambda params: (_ for _ in ()).throw(StageError("training failed again")))
+    assert read_state(root) == before
 
 
 def test_command_shows_what_it_would_do(root: Path) -> None:

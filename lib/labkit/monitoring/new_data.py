@@ -19,7 +19,7 @@ from labkit import paths
 from labkit.artifacts import CONTRACT, PLACES, load_json
 from labkit.data.cleaning import clean_table
 from labkit.data.joins import join_tables
-from labkit.data.reading.locate import find_files, name_path
+from labkit.data.reading.locate import check_pointer, find_files, name_path
 from labkit.data.split import list_days, split_rows
 from labkit.data.table_files import load_table
 from labkit.errors import DataError, MissingDataError, ParamsError
@@ -46,8 +46,8 @@ class NewData:
         SHA-256 of the new file; empty without one.
     rows_before, rows_after
         Raw rows of the last run, and now.
-    settings
-        New days of the split, each `data.split.field=day`.
+    settings, settings_before
+        Days of the split that move, now and before, each `data.split.field=day`.
     """
 
     path: str
@@ -55,15 +55,16 @@ class NewData:
     rows_before: int
     rows_after: int
     settings: tuple[str, ...]
+    settings_before: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return asdict(self) | {"settings": list(self.settings)}
+        return asdict(self) | {"settings": [*self.settings], "settings_before": [*self.settings_before]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "NewData":
         """Return what `to_dict` wrote."""
-        return cls(**{**content, "settings": tuple(content["settings"])})
+        return cls(**{**content, **{name: tuple(content[name]) for name in ("settings", "settings_before")}})
 
 
 def find_replaced_file(params: Params) -> Path:
@@ -111,8 +112,9 @@ def check_new_data(params: Params, source: Path | None, folder: Path) -> NewData
     raw, digest, data = "", "", params.data
     if source is not None:
         path = find_replaced_file(params)
-        if not source.is_file():
-            raise MissingDataError(f"--data {source}: no such file: name the file of the table up to now")
+        check_replacement(source)
+        # What DVC does not have would be lost.
+        check_pointer(path)
         copied = folder / path.name
         copy_file(source, copied)
         raw, digest = name_path(path), compute_digest(copied)
@@ -131,10 +133,27 @@ def check_new_data(params: Params, source: Path | None, folder: Path) -> NewData
     moved = move_split(data, clean, load_json(split_path))
     split_rows(clean, moved, seed=params.seed)
     before, after = list_days(data), list_days(moved)
-    settings = tuple(
-        f'data.split.{SPLIT_FIELDS[part]}="{day.isoformat()}"' for part, day in after.items() if day != before[part]
+    now, then = (
+        tuple(
+            f'data.split.{SPLIT_FIELDS[part]}="{days[part].isoformat()}"'
+            for part in after
+            if after[part] != before[part]
+        )
+        for days in (after, before)
     )
-    return NewData(raw, digest, rows_before, rows_after, settings)
+    return NewData(raw, digest, rows_before, rows_after, now, then)
+
+
+def check_replacement(source: Path) -> None:
+    """Refuse a file of new data that does not exist.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file.
+    """
+    if not source.is_file():
+        raise MissingDataError(f"--data {source}: no such file: name the file of the table up to now")
 
 
 def read_tables(params: Params, folder: Path) -> dict[str, pd.DataFrame]:

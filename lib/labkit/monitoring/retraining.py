@@ -1,8 +1,9 @@
 """Training again on the data up to now: the same pipeline, gate and comparison, with the reason on record.
 
 What a retraining changes in the checkout (the raw table and its DVC pointer, the days of the split) is written to a
-journal first. If it fails, all of it is restored; if its process is killed, the next one with the same data continues,
-and one with other data restores first. `labkit.monitoring.new_data` checks the data before anything changes.
+journal first. If it fails, all of it is restored; if its process is killed, the next one continues, and one with other
+data restores first. Params that were edited meanwhile stay, except for the days of the split.
+`labkit.monitoring.new_data` checks the data before anything changes.
 """
 
 import json
@@ -19,10 +20,10 @@ from labkit import paths
 from labkit.artifacts import CONTRACT, PLACES, load_json
 from labkit.errors import LabkitError, ParamsError
 from labkit.monitoring.champion_check import find_history, load_earlier, read_records
-from labkit.monitoring.new_data import NewData, check_new_data
+from labkit.monitoring.new_data import NewData, check_new_data, check_replacement
 from labkit.params.experiment import Params
-from labkit.params.load import load_params
-from labkit.params.override import apply_overrides
+from labkit.params.load import load_params, parse_file
+from labkit.params.override import apply_overrides, override_file
 from labkit.params.yaml_text import load_written_yaml
 from labkit.run.doctor import CheckResult
 from labkit.run.kernels.session import Kernels
@@ -35,7 +36,7 @@ from labkit.run.records import ledger, registry
 from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.stages.publish import find_decision_path
 from labkit.storage.append import append_line
-from labkit.storage.atomic import copy_file, write_json
+from labkit.storage.atomic import copy_file, write_json, write_text
 from labkit.storage.digests import compute_digest
 
 RECORDS = "retrainings.jsonl"
@@ -132,8 +133,20 @@ def explain(experiment: str, finding: Finding | None, reason: str | None) -> str
 
 
 def show_plan(params: Params, source: Path | None, *, reason: str | None, now: datetime) -> dict[str, Any]:
-    """Return what a retraining would do as plain data; nothing changes. See `plan_retraining`."""
-    with tempfile.TemporaryDirectory(dir=find_work_folder(params.experiment).parent.parent) as scratch:
+    """Return what a retraining would do as plain data; nothing changes. See `plan_retraining`.
+
+    Raises
+    ------
+    ParamsError
+        A retraining was interrupted, and is to be continued first.
+    """
+    if is_interrupted(params.experiment):
+        began = load_json(find_work_folder(params.experiment) / JOURNAL)
+        raise ParamsError(
+            f"the retraining of {began['at']} was interrupted: `labkit retrain {params.experiment}` continues it; "
+            "after that, --dry-run shows what another one would do"
+        )
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         return plan_retraining(params, source, Path(scratch), reason=reason, now=now).to_dict()
 
 
@@ -219,12 +232,16 @@ def retrain(
     """
     name = params.experiment
     folder = find_work_folder(name)
+    if source is not None:
+        check_replacement(source)
     if is_interrupted(name):
         began = load_json(folder / JOURNAL)
-        if source is None or began["data"]["digest"] in ("", compute_digest(source)):
+        if source is None or began["data"]["digest"] == compute_digest(source):
             report(f"continues the retraining of {began['at']}, which was interrupted: {began['reason']}")
             return finish(began, run)
+        report(f"undoes the retraining of {began['at']}, which was interrupted: other data were given")
         restore(began)
+        append_record({**strip_journal(began), "state": "failed", "error": "interrupted, then other data were given"})
         params = load_params(name)
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -241,24 +258,46 @@ def retrain(
 def finish(began: Mapping[str, Any], run: Callable[[Params], object]) -> dict[str, Any]:
     """Do what the journal says, or continue it, and return the record."""
     name = began["experiment"]
-    record = {key: value for key, value in began.items() if key != "kept"}
+    record = strip_journal(began)
     try:
         apply_new_data(name, NewData.from_dict(began["data"]))
         run(load_params(name))
     except BaseException as error:
-        champion = registry.find_version(name, alias=CHAMPION)
-        if champion is None or champion.number == began["champion"]:
-            restore(began)
-            append_record({**record, "state": "failed", "error": str(error)})
-            if isinstance(error, LabkitError):
-                raise type(error)(f"{error}\nThe data and the split are as before this retraining.") from error
+        outcome = undo(began, error)
+        if outcome and isinstance(error, LabkitError):
+            raise type(error)(f"{error}\n{outcome}") from error
         raise
     decision = load_json(find_decision_path(name))
     entry = next((one for one in reversed(ledger.load_entries()) if (one.experiment, one.stage) == (name, None)), None)
     decided = {key: decision[key] for key in ("decision", "version", "headline")} | {"run": entry and entry.run}
     append_record({**record, "state": "finished", **decided})
-    shutil.rmtree(find_work_folder(name), ignore_errors=True)
+    remove_work_folder(name)
     return {**record, **decided}
+
+
+def strip_journal(began: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is recorded of a retraining as its journal has it."""
+    return {key: value for key, value in began.items() if key != "kept"}
+
+
+def undo(began: Mapping[str, Any], error: BaseException) -> str:
+    """Restore what a failed retraining changed, unless it made a champion, and return what people are told."""
+    try:
+        champion = registry.find_version(began["experiment"], alias=CHAMPION)
+        if champion is not None and champion.number != began["champion"]:
+            return ""
+        restore(began)
+    except LabkitError as second:
+        problem, command = str(second).splitlines()[0], f"labkit retrain {began['experiment']}"
+        return f"The data and the split are not restored yet ({problem}): `{command}` continues."
+    append_record({**strip_journal(began), "state": "failed", "error": str(error)})
+    return "The data and the split are as before this retraining."
+
+
+def remove_work_folder(experiment: str) -> None:
+    """Remove what a retraining kept, the journal first: without it, a rest of the folder means nothing."""
+    (find_work_folder(experiment) / JOURNAL).unlink(missing_ok=True)
+    shutil.rmtree(find_work_folder(experiment), ignore_errors=True)
 
 
 def apply_new_data(experiment: str, data: NewData) -> None:
@@ -295,18 +334,31 @@ def restore(began: Mapping[str, Any]) -> None:
         if file == DVC_LOCK:
             # Other experiments may have run since.
             experiments.restore_locked(name, load_written_yaml(kept))
+        elif root / file == paths.find_params_path(name):
+            restore_params(name, kept.read_text(encoding="utf-8"), NewData.from_dict(began["data"]))
         else:
             copy_file(kept, root / file)
     raw = root / began["data"]["path"] if began["data"]["path"] else None
     with chdir(root):
         repo = dvc_repo.open_repo()
         try:
-            stages = [stage.addressing for stage in dvc_remote.find_stages(repo, [name])]
+            # Other raw files of the experiment may have been changed since.
+            stages = [one.addressing for one in dvc_remote.find_stages(repo, [name]) if not one.is_data_source]
             pointers = [f"{began['data']['path']}.dvc"] if raw else []
             dvc_remote.restore_outputs(repo, [*pointers, *map(str, stages)], is_forced=True)
         finally:
             repo.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_work_folder(name)
+
+
+def restore_params(experiment: str, kept: str, data: NewData) -> None:
+    """Restore the params file, or in one that was edited since then only the days of the split."""
+    path = paths.find_params_path(experiment)
+    written = override_file(parse_file(kept, path), data.settings).content
+    if path.is_file() and path.read_text(encoding="utf-8") not in (kept, written):
+        apply_overrides(experiment, data.settings_before)
+    else:
+        write_text(path, kept)
 
 
 def is_interrupted(experiment: str) -> bool:

@@ -142,6 +142,8 @@ def check_fetched(repo: Repo, stages: Sequence[Any]) -> None:
 
 def restore_outputs(repo: Repo, targets: Sequence[str], *, is_forced: bool = False) -> None:
     """Put the outputs of some stages in place; those that are saved nowhere are only replaced if that is forced."""
+    if not targets:
+        return  # for DVC, no targets are all of them
     try:
         repo.checkout(targets=list(targets), force=is_forced)
     except LabkitError:
