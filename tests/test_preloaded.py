@@ -102,7 +102,7 @@ def test_output_that_cannot_be_written_is_reported_as_by_the_program(root: Path)
 def test_what_a_fork_cannot_take_over_is_executed(
     root: Path, command: str, variables: dict[str, str], options: dict[str, Any], is_forked: bool
 ) -> None:
-    environment = {**preloaded.ENVIRONMENT, "LABKIT_ROOT": str(root), **variables}
+    environment = {**make_environment(root), **variables}
     with preloaded.Popen([command, "--version"], cwd=root, env=environment, **PIPES, **options) as process:
         process.communicate(timeout=60)
     assert (process.ended is not None) == is_forked
