@@ -74,12 +74,7 @@ def make_checkout(folder: Path, *, store: Path | None = None) -> Path:
 
 def make_environment(root: Path) -> dict[str, str]:
     """Return an environment in which labkit works on that checkout only."""
-    # `make test` disables telemetry; a command without that variable could not be forked, see `tests.preloaded`.
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("LABKIT_", "MLFLOW_")) or key == "MLFLOW_DISABLE_TELEMETRY"
-    }
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LABKIT_", "MLFLOW_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**kept, "PATH": path, "LABKIT_ROOT": str(root), "COLUMNS": "160", "NO_COLOR": "1"}
 
