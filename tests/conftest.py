@@ -72,9 +72,14 @@ def make_checkout(folder: Path, *, store: Path | None = None) -> Path:
     return folder
 
 
+SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PYARROW_IGNORE_TIMEZONE", "SPARK_LOCAL_IP")
+"""Variables that packages set in the process that imports them, such as this one."""
+
+
 def make_environment(root: Path) -> dict[str, str]:
-    """Return an environment in which labkit works on that checkout only."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LABKIT_", "MLFLOW_"))}
+    """Return an environment in which labkit works on that checkout only, as from a shell."""
+    others = ("LABKIT_", "MLFLOW_", *SET_BY_LIBRARIES)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**kept, "PATH": path, "LABKIT_ROOT": str(root), "COLUMNS": "160", "NO_COLOR": "1"}
 

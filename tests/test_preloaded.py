@@ -12,7 +12,7 @@ import pytest
 from labkit.run.pipeline.run_lock import hold_checkout
 
 from tests import preloaded
-from tests.conftest import LABKIT, make_environment
+from tests.conftest import LABKIT, SET_BY_LIBRARIES, make_environment
 from tests.run.small import make_small, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("preloaded")]
@@ -107,6 +107,14 @@ def test_what_a_fork_cannot_take_over_is_executed(
         process.communicate(timeout=60)
     assert (process.ended is not None) == is_forked
     assert process.returncode == 0
+
+
+def test_what_packages_set_in_this_process_prevents_no_fork(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SET_BY_LIBRARIES:
+        monkeypatch.setenv(name, "set by an import")
+    with preloaded.Popen([LABKIT, "--version"], cwd=root, env=make_environment(root), **PIPES) as process:
+        process.communicate(timeout=60)
+    assert process.ended is not None
 
 
 def test_what_is_preloaded_has_one_thread() -> None:
