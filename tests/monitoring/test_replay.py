@@ -11,7 +11,7 @@ import pytest
 from labkit.errors import DataError, ParamsError
 from labkit.model.estimators.candidates import make_candidate
 from labkit.monitoring.replay import POLICIES, PolicyRun, Replay
-from labkit.monitoring.replay_page import write_replay
+from labkit.monitoring.replay_page import describe_best_policy, write_replay
 from labkit.monitoring.replay_result import summarise_replay
 from labkit.params.experiment import Params
 from sklearn.base import clone
@@ -24,7 +24,7 @@ ASKED, KNOWN = "predict_at", "outcome_known_at"
 KINDS = {"a": "number", "b": "number"}
 
 
-def make_params(**monitoring: Any) -> Params:
+def make_params(*, gate: dict[str, Any] | None = None, **monitoring: Any) -> Params:
     history = {"all": {"keys": [], "days": [7]}}
     content: dict[str, Any] = {
         "experiment": "turned",
@@ -40,7 +40,7 @@ def make_params(**monitoring: Any) -> Params:
         "evaluation": {
             "bootstrap_samples": 100,
             "costs": {"false_positive": 1, "false_negative": 4},
-            "gate": {"champion_tolerance": 0.02},
+            "gate": gate or {"champion_tolerance": 0.02},
         },
         "monitoring": monitoring,
         **{section: {} for section in ("eda", "wrangling", "deploy")},
@@ -49,14 +49,14 @@ def make_params(**monitoring: Any) -> Params:
 
 
 @cache
-def make_rows() -> pd.DataFrame:
+def make_rows(n_days: int = 243, *, turned: str = "2026-05-01", delay: int = 2) -> pd.DataFrame:
     """Return eight months of 20 rows a day; outcomes are known two days later, and turn round on 1 May."""
-    draw, n_rows = np.random.default_rng(3), 243 * 20
-    asked = pd.Timestamp("2026-01-01 12:00", tz="UTC") + pd.to_timedelta(np.repeat(np.arange(243), 20), unit="D")
+    draw, n_rows = np.random.default_rng(3), n_days * 20
+    asked = pd.Timestamp("2026-01-01 12:00", tz="UTC") + pd.to_timedelta(np.repeat(np.arange(n_days), 20), unit="D")
     a, b = draw.normal(size=n_rows), draw.normal(size=n_rows)
-    sign = np.where(asked < pd.Timestamp("2026-05-01", tz="UTC"), 1.0, -1.0)
+    sign = np.where(asked < pd.Timestamp(turned, tz="UTC"), 1.0, -1.0)
     late = draw.random(n_rows) < 1 / (1 + np.exp(-(2 * sign * a + b)))
-    known = asked + pd.Timedelta(days=2)
+    known = asked + pd.Timedelta(days=delay)
     return pd.DataFrame({"a": a, "b": b, "y": np.where(late, "yes", "no"), ASKED: asked, KNOWN: known})
 
 
@@ -65,8 +65,8 @@ def make_recipe(params: Params) -> Pipeline:
     return make_candidate("linear", params.data.target, kinds, seed=0)
 
 
-def make_replay(rows: pd.DataFrame, **monitoring: Any) -> Replay:
-    params = make_params(**monitoring)
+def make_replay(rows: pd.DataFrame, **settings: Any) -> Replay:
+    params = make_params(**settings)
     return Replay(params, rows, make_recipe(params))
 
 
@@ -164,15 +164,116 @@ def test_what_cannot_be_replayed_is_refused() -> None:
         Replay(params, rows, make_recipe(params), begin=pd.Timestamp("2027-01-01"))
 
 
+def test_version_is_compared_on_the_last_28_days_with_known_outcomes(replay: Replay) -> None:
+    at = replay.find_begin(pd.Period("2026-05", "M"))
+    # The outcomes of 28 April are known on 30 April.
+    assert replay.find_judged(at) == pd.Timestamp("2026-04-01 04:00", tz="UTC")
+
+
+def test_weekly_trainings_follow_a_turned_relation_soon() -> None:
+    replay = make_replay(make_rows(100, turned="2026-02-05"))
+    assert replay.unit == "week"
+    runs = [run(replay, name) for name in ("never", "monthly", "rule")]
+    result = summarise_replay(replay, runs)
+    never, weekly, rule = result["policies"]
+    assert result["judged_days"] == 7
+    assert (weekly["trainings"], weekly["promoted"]) == (len(replay.replayed) - 1,) * 2
+    assert {one["evidence"] for one in weekly["decisions"]} == {
+        "not compared: fitted without the last 7 days, it would know no more than the champion"
+    }
+    assert never["values"][-1] < 0.4 < 0.6 < weekly["values"][-1]
+    compared = [one for one in rule["decisions"] if "over the champion" in one["evidence"]]
+    assert compared
+    assert {one["outcome"] for one in compared} == {"promoted"}
+
+
+def test_period_of_a_single_class_has_no_metric_and_is_left_out_of_the_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows()
+    is_july = (rows[ASKED] >= "2026-07-01 04:00+00:00") & (rows[ASKED] < "2026-08-01 04:00+00:00")
+    replay = make_replay(rows.assign(y=rows["y"].mask(is_july, "no")))
+    result = summarise_replay(replay, [run(replay, name) for name in ("never", "monthly")])
+    json.dumps(result, allow_nan=False)
+    for one in result["policies"]:
+        values = one["values"]
+        assert [place for place, value in enumerate(values) if value is None] == [4]
+        assert one["mean"] == pytest.approx(np.mean([value for value in values if value is not None]))
+    august = result["policies"][1]["decisions"][4]
+    assert august["evidence"] == "not compared: roc_auc has no interval on the last 28 days"
+    assert august["outcome"] == "promoted"
+    assert '<td>07</td><td class="num">–</td>' in write_page(result, tmp_path, monkeypatch).read_text()
+
+
+def test_outcomes_known_much_later_do_not_prevent_new_versions() -> None:
+    rows = make_rows(delay=40, turned="2027-01-01")
+    monthly = run(make_replay(rows), "monthly")
+    assert {one.outcome for one in monthly.decisions} == {"promoted"}
+    rule = run(make_replay(rows, rules={"LK712": {"action": "retrain", "at_least": 4}}), "rule")
+    (trained,) = [one for one in rule.decisions if one.outcome != "kept"]
+    assert (trained.period, trained.outcome) == ("2026-06", "promoted")
+    assert "over the champion; the lower end is within" in trained.evidence
+
+
+def test_numbers_are_replayed() -> None:
+    rows = make_rows()
+    params = make_params()
+    target = params.data.target.model_copy(update={"task": "regression", "positive": None})
+    numeric = params.model_copy(
+        update={
+            "data": params.data.model_copy(update={"target": target}),
+            "features": params.features.model_copy(update={"history": {}}),
+            "training": params.training.model_copy(update={"metric": "mae"}),
+            "evaluation": params.evaluation.model_copy(update={"costs": None}),
+        }
+    )
+    sign = np.where(rows[ASKED] < "2026-05-01", 1.0, -1.0)
+    rows = rows.assign(y=2 * sign * rows["a"] + rows["b"])
+    replay = Replay(numeric, rows, make_candidate("linear", target, KINDS, seed=0))
+    never, monthly = summarise_replay(replay, [run(replay, name) for name in ("never", "monthly")])["policies"]
+    assert never["values"][0] < 0.01 < 2 < never["values"][-1]
+    assert monthly["values"][-1] < never["values"][-1] - 1
+    assert monthly["gain"]["low"] > 0
+    assert "costs" not in never
+    assert "true_share" not in never
+
+
+def test_tolerance_as_a_share_of_the_champions_metric_counts() -> None:
+    replay = make_replay(make_rows(), gate={"champion_tolerance": 0, "champion_tolerance_share": 0.1})
+    first = run(replay, "monthly").decisions[0]
+    tolerance = float(first.evidence.rpartition(" ")[2])
+    assert 0.08 < tolerance < 0.1  # a tenth of an area under the curve
+
+
+@pytest.mark.parametrize(
+    ("low", "fact"),
+    [
+        (-0.01, "On all rows, no gain over never has an interval above 0."),
+        (0.01, "Largest gain over never on all rows: monthly."),
+        (None, "On all rows, no gain over never has an interval above 0."),
+    ],
+)
+def test_policy_is_named_best_only_if_its_interval_is_above_0(low: float | None, fact: str) -> None:
+    gains = {"never": (0.0, 0.0), "monthly": (0.05, low), "rule": (0.06, -0.02)}
+    policies = [{"policy": name, "gain": {"value": gain, "low": end}} for name, (gain, end) in gains.items()]
+    assert describe_best_policy({"policies": policies}, "gain", "gain") == fact
+
+
+def write_page(result: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (root / "dvc.yaml").touch()
+    (root / "params").mkdir()
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    found = result | {"at": "2026-09-01T00:00:00+00:00", "champion": 1}
+    return write_replay(found, "data/turned/monitoring/replays/x.json")
+
+
 def test_page_has_policies_courses_and_decisions(
     replay: Replay, runs: dict[str, PolicyRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "dvc.yaml").touch()
-    (tmp_path / "params").mkdir()
-    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
-    result = summarise_replay(replay, list(runs.values())) | {"at": "2026-09-01T00:00:00+00:00", "champion": 1}
-    page = write_replay(result, "data/turned/monitoring/replays/x.json")
+    page = write_page(summarise_replay(replay, list(runs.values())), tmp_path, monkeypatch)
     content = page.read_text()
     assert content.index("gain over never") < content.index("<svg") < content.index('id="rule-2026-05"')
     assert content.count("<figcaption") == 3
+    assert "fitted without the last 28 days whose outcomes are known" in content
+    assert "by growth (LK712; in_a_row is ignored)" in content
     assert find_wrong_words(page) == []

@@ -200,9 +200,10 @@ def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened:
 
     The champion's recipe is trained on the first months; then, month by month, rows arrive, are predicted by the
     champion of the day, outcomes come, and each policy decides: never, observe (never, but past outcomes become known
-    to the features), monthly, or rule (`monitoring.rules` of the params). New versions are accepted or refused like
-    releases. Nothing is published. The result is on the page reports/EXPERIMENT/replay.html. With less than half a
-    year of rows, the periods are weeks.
+    to the features), monthly, or rule (`monitoring.rules` of the params, by growth: LK712). A new version has to be
+    about as good as the champion on the last 28 days whose outcomes are known; where nothing can be compared, it is
+    accepted. Nothing is published. The result is on the page reports/EXPERIMENT/replay.html. With less than half a
+    year of rows, the periods are weeks, and the last 7 days are compared.
 
     \b
     labkit replay flights
@@ -215,8 +216,9 @@ def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened:
     names = [name.strip() for name in policies.split(",")]
     os.environ.update(paths.make_environment())
     from labkit.monitoring.replay import POLICIES
-    from labkit.monitoring.replay_page import replay_policies
+    from labkit.monitoring.replay_page import describe_policy, replay_policies
     from labkit.run.pipeline.report_address import show_report
+    from labkit.units import format_count
 
     if strange := [name for name in names if name not in POLICIES]:
         raise ParamsError(f"--policies: no policy {strange[0]!r}: {name_nearest(strange[0], POLICIES)}")
@@ -228,7 +230,11 @@ def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened:
         console.print_json(result | {"page": paths.show_path(page)})
     else:
         for one in result["policies"]:
-            echo(f"{one['policy']}: {result['metric']} {one['mean']:.4g}, trained again {one['trainings']} times")
+            shown, n_trainings = describe_policy(result, one), format_count(one["trainings"], "training")
+            echo(
+                f"{one['policy']}: {n_trainings}, {one['promoted']} promoted; {result['metric']} {shown['mean']} (mean "
+                f"of {result['unit']}s), gain over {names[0]} {shown['gain']} (all rows)"
+            )
         echo(f"\nPage: {paths.show_path(page)}")
     if is_opened and not show_report(page):
         echo(page.as_uri(), is_error=is_json)

@@ -3,8 +3,9 @@
 The champion's recipe (features, preparation and estimator with their settings) is trained on the first periods. Then,
 period by period, the rows are predicted by the champion of the day; outcomes come when they become known; and the
 policy decides whether to train again on all rows whose outcome is known by then. A new version is judged like a
-release: fitted without the last 28 days, it is compared on these with what the champion predicted, by days. If it is
-accepted, it is fitted on all known rows. A version depends on its time only, so policies share them.
+release: fitted without the last days whose outcomes are known, it is compared on these with what the champion
+predicted, by days. It is accepted if the lower end of the gain is within the tolerance of the gate, or if nothing can
+be compared; then it is fitted on all known rows. A version depends on its time only, so policies share them.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
 from labkit.model.evaluation.gate import check_champion
-from labkit.model.evaluation.metrics import compute_losses
+from labkit.model.evaluation.metrics import compute_losses, compute_metric
 from labkit.model.evaluation.predictions import Predictions, align_proba, make_predictions
 from labkit.model.training.comparison import fit_model
 from labkit.monitoring.drift import measure_drift, name_series
@@ -33,13 +34,17 @@ from labkit.params.experiment import Params
 from labkit.params.monitoring import GROWTH
 from labkit.units import format_count, format_share
 
-JUDGED = pd.Timedelta(days=28)
-"""Days before a training on which its version is judged: fewer refuse good versions by chance."""
+JUDGED_DAYS = {"month": 28, "week": 7}
+"""Last days with known outcomes on which a version is judged, by unit of the periods: at most one period.
+
+Fewer refuse good versions by chance. With more, the version fitted without them would be older than the champion.
+"""
 POLICIES = {
     "never": "never trained again, and rates of past outcomes as they were at the release",
     "observe": "never trained again, but past outcomes become known to the features",
     "monthly": "trained again every period, with past outcomes known",
-    "rule": "trained again when monitoring.rules of the params ask for it, with past outcomes known",
+    "rule": "trained again when monitoring.rules of the params ask for it by growth (LK712; in_a_row is ignored), "
+    "with past outcomes known",
 }
 FEWEST_PERIODS = 4
 FEWEST_MONTHS = 6
@@ -78,7 +83,7 @@ class Decision:
     outcome
         `kept` without a training, else `promoted` or `refused`.
     evidence
-        How the new version compared with the champion; empty without a training.
+        How the new version compared with the champion, or why it was not compared; empty without a training.
     """
 
     period: str
@@ -101,7 +106,7 @@ class PolicyRun:
 
     @property
     def n_trainings(self) -> int:
-        """How often it trained again."""
+        """How often it trained again, whether the version was promoted or refused."""
         return sum(one.outcome != "kept" for one in self.decisions)
 
 
@@ -156,7 +161,7 @@ class Replay:
         self.profiles: dict[pd.Timestamp, Profile] = {}
 
     def find_begin(self, period: pd.Period) -> pd.Timestamp:
-        """Return when a period begins, in UTC."""
+        """Return when a period or a day begins, in UTC."""
         assert self.params.data.time is not None
         begin = period.start_time.tz_localize(self.params.data.time.zone, nonexistent="shift_forward", ambiguous=True)
         return begin.tz_convert("UTC")
@@ -237,20 +242,29 @@ class Replay:
         return found, rules.find_rule(GROWTH).action == "retrain" and growth >= rules.growth
 
     def judge(self, done: PolicyRun, at: pd.Timestamp) -> tuple[str, bool]:
-        """Compare a version fitted without the last days with what the champion predicted on them."""
-        begin = max(at - JUDGED, self.find_begin(self.replayed[0]))
-        asked = self.rows[PREDICT_AT]
-        wanted = ((asked >= begin) & (asked < at) & (self.known <= at)).to_numpy()
-        if not wanted.any():
-            return "no outcome of the last 28 days is known", False
+        """Compare a version fitted without the last days with what the champion predicted on them, if possible."""
+        begin, n_days = self.find_judged(at), JUDGED_DAYS[self.unit]
+        if (self.known <= begin).sum() <= done.champion.n_rows:
+            return f"not compared: fitted without the last {n_days} days, it would know no more than the champion", True
+        wanted = ((self.rows[PREDICT_AT] >= begin) & (self.known <= at)).to_numpy()
         ours = self.predict(self.train(begin), wanted, key=at, is_fed=True)
         served = self.find_served(done, wanted)
         blocks = find_blocks(self.rows[wanted], self.params.data).fit_length(compute_losses(ours))
         drawn: dict[str, Any] = {"confidence": self.params.evaluation.confidence, "blocks": blocks}
         metric, n_samples = self.params.training.metric, min(self.params.evaluation.bootstrap_samples, 200)
         gain = compare_paired(metric, ours, served, n_samples=n_samples, seed=self.params.seed, **drawn)
-        check = check_champion(metric, gain, self.params.evaluation.gate, champion="the champion", **drawn)
+        if np.isnan(gain.low):
+            return f"not compared: {metric} has no interval on the last {n_days} days", True
+        value, gate = compute_metric(metric, served), self.params.evaluation.gate
+        check = check_champion(metric, gain, gate, champion="the champion", value=value, **drawn)
         return check.evidence, check.passed
+
+    def find_judged(self, at: pd.Timestamp) -> pd.Timestamp:
+        """Return when the last days with known outcomes begin, on which a version is judged."""
+        assert self.params.data.time is not None
+        last = self.rows.loc[(self.known <= at).to_numpy(), PREDICT_AT].max()
+        day = last.tz_convert(self.params.data.time.zone).tz_localize(None).to_period("D")
+        return self.find_begin(day - (JUDGED_DAYS[self.unit] - 1))
 
     def find_served(self, done: PolicyRun, wanted: np.ndarray) -> Predictions:
         """Return what the champions of the day predicted for rows of the periods so far."""

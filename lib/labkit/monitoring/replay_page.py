@@ -1,5 +1,6 @@
 """The replay of an experiment: from the stored rows to its page."""
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -12,6 +13,7 @@ from labkit import paths
 from labkit.artifacts import PLACES, load_artifact
 from labkit.data.split import list_days
 from labkit.errors import ParamsError
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.release.bundle import load_release
 from labkit.monitoring.replay import POLICIES, Replay
 from labkit.monitoring.replay_result import summarise_replay
@@ -22,7 +24,7 @@ from labkit.run.reports.index import list_page_links
 from labkit.run.reports.line_plot import LinePlot, Series
 from labkit.stages.publish import fetch_champion
 from labkit.storage.atomic import write_json
-from labkit.units import format_count, format_interval, format_number
+from labkit.units import format_interval, format_number
 
 PAGE = "replay.html"
 
@@ -103,36 +105,48 @@ def write_replay(result: Mapping[str, Any], record: str) -> Path:
 
 def describe_policy(result: Mapping[str, Any], one: Mapping[str, Any]) -> dict[str, str]:
     """Return what the page shows of one policy in a line."""
-    is_base = one is result["policies"][0]
-    gain, saved = one["gain"], one.get("saved")
+    is_base, mean = one is result["policies"][0], one["mean"]
+    found = {name: Interval.from_dict(one[name]) for name in ("gain", "saved") if name in one}
+    shown = {name: "–" if is_base else format_interval(has.value, has.low, has.high) for name, has in found.items()}
     return {
         "policy": one["policy"],
-        "trainings": format_count(one["trainings"], "training"),
-        "refused": str(one["refused"]),
-        "mean": f"{one['mean']:.3f}" if abs(one["mean"]) < 10 else format_number(one["mean"], 4),
-        "gain": "–" if is_base else format_interval(gain["value"], gain["low"], gain["high"]),
-        "cost": f"{one['mean_cost']:.3f}" if saved else "",
-        "saved": "" if not saved else "–" if is_base else format_interval(saved["value"], saved["low"], saved["high"]),
+        "trainings": str(one["trainings"]),
+        "promoted": str(one["promoted"]),
+        "mean": "–" if mean is None else f"{mean:.3f}" if abs(mean) < 10 else format_number(mean, 4),
+        "cost": f"{one['mean_cost']:.3f}" if "saved" in shown else "",
+        "saved": "",
+        **shown,
     }
+
+
+def describe_best_policy(result: Mapping[str, Any], name: str, noun: str) -> str:
+    """Return which policy has the largest gain over the first one, among those whose interval is above 0."""
+    base, *others = result["policies"]
+    better = [one for one in others if (one[name]["low"] or 0) > 0]
+    if not better:
+        return f"On all rows, no {noun} over {base['policy']} has an interval above 0."
+    best = max(better, key=lambda one: one[name]["value"])
+    return f"Largest {noun} over {base['policy']} on all rows: {best['policy']}."
 
 
 def make_replay_plots(result: Mapping[str, Any]) -> list[LinePlot]:
     """Return the courses of the policies: the metric, the cost, and how many were predicted and came."""
     names, policies = result["periods"], result["policies"]
-    places, best = range(len(names)), max(policies, key=lambda one: one["gain"]["value"])
-    unit = result["unit"]
+    places, unit = range(len(names)), result["unit"]
 
     def draw(title: str, fact: str, label: str, key: str) -> LinePlot:
-        series = [Series(one["policy"], places, one[key], has_marks=True) for one in policies]
+        courses = [[math.nan if value is None else value for value in one[key]] for one in policies]
+        series = [
+            Series(one["policy"], places, course, has_marks=True) for one, course in zip(policies, courses, strict=True)
+        ]
         return LinePlot(title, fact, unit, label, series, x_names=shorten_periods(names))
 
     metric = result["metric"]
-    plots = [draw(f"{metric} by {unit}", f"Best over all rows: {best['policy']}.", metric, "values")]
-    if "costs" in best:
-        cheapest = min(policies, key=lambda one: one["mean_cost"])
+    plots = [draw(f"{metric} by {unit}", describe_best_policy(result, "gain", "gain"), metric, "values")]
+    if "costs" in policies[0]:
         label = f"cost per row [{result['cost_unit']}]" if result["cost_unit"] else "cost per row"
-        plots.append(draw(f"Cost by {unit}", f"Lowest on average: {cheapest['policy']}.", label, "costs"))
-    if "true_share" in best:
+        plots.append(draw(f"Cost by {unit}", describe_best_policy(result, "saved", "saving"), label, "costs"))
+    if "true_share" in policies[0]:
         shares = [Series("true", places, policies[0]["true_share"], has_marks=True)]
         shares += [Series(one["policy"], places, one["predicted_share"], has_marks=True) for one in policies]
         fact = "Mean predicted probability of the class of interest, and its true share."

@@ -11,7 +11,7 @@ from labkit.model.evaluation.bootstrap import Interval, compare_paired, draw_wei
 from labkit.model.evaluation.metrics import compute_losses, compute_metric, make_mean_score
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import compute_costs, compute_fair_threshold
-from labkit.monitoring.replay import PolicyRun, Replay, join_predictions
+from labkit.monitoring.replay import JUDGED_DAYS, PolicyRun, Replay, join_predictions
 
 MOST_SAMPLES = 200
 """Bootstrap samples of a comparison, at most: a replay compares over many rows."""
@@ -28,6 +28,7 @@ def summarise_replay(replay: Replay, runs: Sequence[PolicyRun]) -> dict[str, Any
         "experiment": params.experiment,
         "metric": metric,
         "unit": replay.unit,
+        "judged_days": JUDGED_DAYS[replay.unit],
         "periods": [str(one) for one in replay.replayed],
         "rows": len(rows),
         "confidence": params.evaluation.confidence,
@@ -47,7 +48,7 @@ def has_costs(replay: Replay) -> bool:
 def summarise_policy(
     replay: Replay, run: PolicyRun, whole: Predictions, base: Predictions, blocks: Blocks
 ) -> dict[str, Any]:
-    """Return the course of one policy as plain data."""
+    """Return the course of one policy as plain data; None where the metric is undefined, e.g. with a single class."""
     params, metric = replay.params, replay.params.training.metric
     n_samples = min(params.evaluation.bootstrap_samples, MOST_SAMPLES)
     drawn: dict[str, Any] = {"confidence": params.evaluation.confidence, "blocks": blocks}
@@ -58,9 +59,9 @@ def summarise_policy(
         "trainings": run.n_trainings,
         "promoted": sum(one.outcome == "promoted" for one in run.decisions),
         "refused": sum(one.outcome == "refused" for one in run.decisions),
-        "values": values,
-        "mean": float(np.mean(values)),
-        "gain": asdict(gain),
+        "values": [None if np.isnan(one) else one for one in values],
+        "mean": None if np.isnan(values).all() else float(np.nanmean(values)),
+        "gain": gain.to_dict(),
         "decisions": [{**asdict(one), "drift": [*one.drift]} for one in run.decisions],
     }
     if has_costs(replay):
@@ -70,7 +71,7 @@ def summarise_policy(
         samples = [score(one) for one in draw_weights(whole, n_samples, seed=params.seed, blocks=blocks)]
         interval: Interval = make_interval(float(saved.mean()), samples, params.evaluation.confidence, blocks)
         by_period = [float(one.mean()) for one in costs]
-        described |= {"costs": by_period, "mean_cost": float(np.mean(by_period)), "saved": asdict(interval)}
+        described |= {"costs": by_period, "mean_cost": float(np.mean(by_period)), "saved": interval.to_dict()}
     if len(replay.classes) == 2:
         described["predicted_share"] = [float(one.y_proba[:, one.positive].mean()) for one in run.predicted]
         described["true_share"] = [float((one.y_true == one.positive).mean()) for one in run.predicted]
