@@ -16,6 +16,7 @@ from labkit.model.release import bundle
 from labkit.model.release.main_table_files import make_main_table_files
 from labkit.model.training import comparison
 from labkit.params.tables import Target
+from labkit.serving.engine import Engine
 
 from tests.timed_shop import DATA, make_contract, make_tables
 
@@ -68,3 +69,9 @@ def list_orders(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def take_rates(names: list[str]) -> dict[str, Any]:
     """Return columns of the table that is joined by time."""
     return take_columns(TABLES["rates"], dict.fromkeys(names, ""))
+
+
+def feed(engine: Engine, table: str, *rows: Any) -> dict[str, int]:
+    """Send rows of a joined table to one process of a service."""
+    assert engine.fed is not None
+    return engine.fed.add(table, json.dumps({"rows": list(rows)}).encode())

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from labkit.errors import DataError
+from labkit.features.main_table import MainTable
 from labkit.model.release import bundle
 from labkit.serving import fed_tables
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.requests import RequestError
 
 from tests.serving.running import Client, get_port, make_pointer, start, wait_for
-from tests.serving.shop_release import TABLES, list_orders, make_orders, write_shop_release
+from tests.serving.shop_release import TABLES, feed, list_orders, make_orders, write_shop_release
 
 ORDERS, JOINED = make_orders()
 ROWS, RATES = list_orders(ORDERS), list_orders(TABLES["rates"])
@@ -30,11 +32,6 @@ def open_engine(release: Path, folder: Path) -> Engine:
 
 def encode(*rows: Any) -> bytes:
     return json.dumps({"rows": list(rows)}).encode()
-
-
-def feed(engine: Engine, table: str, *rows: Any) -> dict[str, int]:
-    assert engine.fed is not None
-    return engine.fed.add(table, encode(*rows))
 
 
 def predict(engine: Engine) -> np.ndarray:
@@ -77,6 +74,8 @@ def test_a_later_row_replaces_one_of_the_same_key_also_of_the_release(release: P
 REFUSED = [
     ("prices", encode(RATES[0]), 404, "the model joins no such table: known: customers, rates, regions"),
     ("rates", b"[]", 422, 'the body is not an object with "rows", a list of rows'),
+    ("rates", b'{"rows": [{"kind": "shoe", "kind": "hat", "at": "2024-01-01", "value": 1}]}', 400,
+     "a name occurs twice in one object: send each column once"),
     ("rates", encode(), 422, "no rows: send at least one"),
     ("rates", encode({"kind": "shoe", "at": "2024-01-01"}), 422, "row 0: value: missing: send null if it is not known"),
     ("rates", encode({**RATES[0], "at": None}), 422, "row 0: at: not an ISO 8601 time, and never null"),
@@ -95,6 +94,18 @@ def test_fault_is_named_and_nothing_is_kept(
         engine.fed.add(table, body)
     assert (caught.value.status, caught.value.faults[0].message) == (status, message)
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_that_are_nested_too_deeply_to_be_read_are_refused(release: Path, tmp_path: Path) -> None:
+    engine, messages = open_engine(release, tmp_path), set()
+    assert engine.fed is not None
+    for depth in range(500, 1000, 2):  # the parsers give up at different depths
+        nested = b'{"a":' * depth + b"1" + b"}" * depth
+        try:
+            engine.fed.add("rates", encode({**RATES[0], "other": 0}).replace(b'"other": 0', b'"other": ' + nested))
+        except RequestError as error:
+            messages.add((error.status, error.faults[0].message))
+    assert (400, "the body is nested too deeply") in messages
 
 
 def test_a_table_is_bounded(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +128,73 @@ def test_damaged_lines_are_skipped_and_counted_and_a_removed_file_is_forgotten(r
     path.unlink()
     engine.fed.refresh()
     assert engine.fed.describe()["rates"]["rows"] == 0
+
+
+def test_rows_that_a_later_model_refuses_are_left_out_and_counted(release: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rates.jsonl"
+    path.write_text(json.dumps({"time": 1.0, "rows": [*RATES, {**RATES[0], "value": "high"}, 5]}) + "\n")
+    engine = open_engine(release, tmp_path)
+    assert engine.fed is not None
+    told = engine.fed.describe()["rates"]
+    assert (told["rows"], told["refused_rows"], told["damaged_lines"]) == (len(RATES), 2, 1)
+    np.testing.assert_array_equal(predict(engine), bundle.load_release(release).predict(JOINED))
+
+
+def test_rows_that_cannot_be_joined_are_counted_and_the_former_ones_go_on(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = open_engine(release, tmp_path)
+    feed(engine, "rates", *RATES[:20])
+    feed(open_engine(release, tmp_path), "rates", *RATES[20:])
+    assert engine.fed is not None
+
+    def refuse(main_table: object, table: str, rows: object) -> None:
+        raise DataError("rows share their key")
+
+    monkeypatch.setattr(MainTable, "with_rows", refuse)
+    engine.fed.refresh()
+    told = engine.fed.describe()["rates"]
+    assert (told["rows"], told["failed_joins"]) == (20, 1)
+    assert caplog.messages == ["the rows of the table rates cannot be joined: rows share their key"]
+
+
+def test_a_file_is_bounded_in_bytes_also_if_its_rows_replace_each_other(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(release, tmp_path)
+    feed(engine, "rates", *RATES[:8])
+    size = (tmp_path / "rates.jsonl").stat().st_size
+    monkeypatch.setattr(fed_tables, "MOST_FED_BYTES", size + 10)
+    with pytest.raises(RequestError) as caught:
+        feed(engine, "rates", {**RATES[0], "unknown": "x" * 100})
+    assert caught.value.status == 413
+    assert caught.value.faults[0].message.endswith(
+        f" bytes, at most {size + 10:,} are kept: remove tables/rates.jsonl from the service's folder first, and send "
+        "the rows again that are still needed"
+    )
+    assert (tmp_path / "rates.jsonl").stat().st_size == size
+
+
+def test_a_file_that_was_emptied_or_replaced_is_read_from_its_start(release: Path, tmp_path: Path) -> None:
+    engine, path = open_engine(release, tmp_path), tmp_path / "rates.jsonl"
+    assert engine.fed is not None
+    feed(engine, "rates", *RATES[:5])
+    first = path.read_bytes()
+    path.write_bytes(b"")  # the same inode
+    engine.fed.refresh()
+    assert engine.fed.describe()["rates"]["rows"] == 0
+    feed(engine, "rates", *RATES[:5])
+    other = json.dumps({"time": 1.0, "rows": RATES}).encode() + b"\n"
+    assert len(other) > len(first)
+    path.write_bytes(other)
+    engine.fed.refresh()
+    told = engine.fed.describe()["rates"]
+    assert (told["rows"], told["damaged_lines"]) == (len(RATES), 0)
+
+
+def test_only_the_user_may_read_the_rows(release: Path, tmp_path: Path) -> None:
+    feed(open_engine(release, tmp_path), "rates", *RATES[:1])
+    assert (tmp_path / "rates.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.slow

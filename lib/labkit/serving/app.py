@@ -231,24 +231,28 @@ class Service:
     async def watch(self) -> None:
         """Load each release that the supervisor announces, and follow it, also while no request comes."""
         followers = [self.champion, *([self.canary.follower] if self.canary is not None else [])]
-        looked = 0.0
-        while True:
-            if time.monotonic() - looked > TABLES_SECONDS:
-                looked = time.monotonic()
-                await self.refresh_tables()
-            for follower in followers:
-                if follower.is_behind():
-                    await asyncio.to_thread(follower.prepare)
-                follower.follow()
-            await asyncio.sleep(0.02)
+        refreshing = asyncio.ensure_future(self.refresh_tables())  # beside it: a release may take long to load
+        try:
+            while True:
+                for follower in followers:
+                    if follower.is_behind():
+                        await asyncio.to_thread(follower.prepare)
+                    follower.follow()
+                    self.follow()  # before a challenger is compared with the champion
+                await asyncio.sleep(0.02)
+        finally:
+            refreshing.cancel()
 
     async def refresh_tables(self) -> None:
-        """Join the rows of tables that other workers were sent."""
-        if self.engine.fed is not None:
-            try:
-                await asyncio.to_thread(self.engine.fed.refresh)
-            except Exception:  # such as a broken disk: the rows known so far go on
-                logging.getLogger(__name__).exception("the rows of joined tables could not be read")
+        """Join the rows of tables that other workers were sent, also for a champion that is not yet in force."""
+        while True:
+            for engine in list(self.champion.prepared.values()):
+                try:
+                    if engine.fed is not None:
+                        await asyncio.to_thread(engine.fed.refresh)
+                except Exception:  # such as a broken disk: the rows known so far go on
+                    logging.getLogger(__name__).exception("the rows of joined tables could not be read")
+            await asyncio.sleep(TABLES_SECONDS)
 
 
 async def refuse_path(scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,15 +4,15 @@ Each table has a file of its own in the state folder, one line per request, to w
 reads what was added, so all join the same rows, after a restart and with another model too.
 """
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -21,11 +21,13 @@ from labkit.errors import DataError, name_nearest, shorten
 from labkit.features.arrays import make_array
 from labkit.features.main_table import MainTable, Rows
 from labkit.serving.main_rows import MainRows, decode_rows
-from labkit.serving.requests import LONGEST_NAME, MOST_ROWS, Fault, RequestError, RowReader
+from labkit.serving.requests import LONGEST_NAME, MOST_ROWS, Fault, RequestError, RowReader, has_repeated_key
 from labkit.storage.append import append_line
 
 MOST_FED_ROWS = 500_000
 """Most rows of one table that a service keeps."""
+MOST_FED_BYTES = 1024 * 1024 * 1024
+"""Largest size of one table's file, which also keeps the rows that later ones replaced."""
 
 TABLE_ROWS = {
     "type": "object",
@@ -40,18 +42,30 @@ class Line(msgspec.Struct):
     """The rows of one request, and when they came, in seconds since 1970."""
 
     time: float
-    rows: list[dict[str, Any]]
+    rows: list[Any]
 
 
 @dataclass
 class FedTable:
-    """What is known of one table's file: how far it was read, and the latest row of each key."""
+    """What is known of one table's file: how far it was read, and the latest row of each key.
+
+    Attributes
+    ----------
+    n_damaged
+        Lines that cannot be read, or only without some of their rows.
+    n_refused
+        Rows of these lines that are not as the model needs them.
+    n_failures
+        How often the rows could not be joined, so that those known before went on.
+    """
 
     inode: int = 0
     offset: int = 0
     rows: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     fed_at: float | None = None
     n_damaged: int = 0
+    n_refused: int = 0
+    n_failures: int = 0
 
 
 class FedTables:
@@ -93,7 +107,8 @@ class FedTables:
         Raises
         ------
         RequestError
-            404 for an unknown table, 413 for too many rows, 422 for what is not as declared.
+            400 for a repeated name, 404 for an unknown table, 413 for too many rows or a full file, 422 for what is not
+            as declared.
         """
         if table not in self.tables:
             named = name_nearest(shorten(table, LONGEST_NAME), self.tables)
@@ -101,18 +116,26 @@ class FedTables:
         rows = decode_rows(body)
         if rows is None:
             raise RequestError(422, Fault('the body is not an object with "rows", a list of rows'))
+        if has_repeated_key(body):
+            raise RequestError(400, Fault("a name occurs twice in one object: send each column once"))
         found = self.read_rows(table, rows)
+        line = msgspec.json.encode(Line(time.time(), rows)).decode()
         with self.lock:
             self.refresh_all()
             merged = {**self.tables[table].rows, **found}
+            where = f"remove tables/{table}.jsonl from the service's folder first"
+            remedy = f"{where}, and send the rows again that are still needed"
             if len(merged) > MOST_FED_ROWS:
-                limit = f"at most {MOST_FED_ROWS:,} are kept: remove {table}.jsonl from the service's folder first"
+                limit = f"at most {MOST_FED_ROWS:,} are kept: {remedy}"
                 raise RequestError(413, Fault(f"the table would have {len(merged):,} rows, {limit}"))
+            if (n_bytes := self.tables[table].offset + len(line.encode()) + 1) > MOST_FED_BYTES:
+                limit = f"at most {MOST_FED_BYTES:,} are kept: {remedy}"
+                raise RequestError(413, Fault(f"the file of the table would have {n_bytes:,} bytes, {limit}"))
             try:
                 self.merge(self.base, table, merged)
             except DataError as error:
                 raise RequestError(422, Fault(str(error))) from error
-            append_line(self.folder / f"{table}.jsonl", msgspec.json.encode(Line(time.time(), rows)).decode())
+            append_line(self.folder / f"{table}.jsonl", line, mode=0o600)
             self.refresh_all()
             return {"recorded": len(found), "rows": len(self.tables[table].rows)}
 
@@ -126,36 +149,51 @@ class FedTables:
         main_table = self.main_rows.main_table
         for table in self.tables:
             if self.read_file(table):
-                with suppress(DataError):  # written by hand, and counted by the reader of the file
+                try:
                     main_table = self.merge(main_table, table, self.tables[table].rows)
+                except DataError as error:  # written by hand, or for a model with other keys
+                    self.tables[table].n_failures += 1
+                    logging.getLogger(__name__).warning("the rows of the table %s cannot be joined: %s", table, error)
         self.main_rows.main_table = main_table
 
     def read_file(self, table: str) -> bool:
-        """Read what was added to a table's file; False if nothing was."""
+        """Read what was added to a table's file, or all of another file; False if nothing changed."""
         known, path = self.tables[table], self.folder / f"{table}.jsonl"
         try:
             with path.open("rb") as stream:
-                state = os.fstat(stream.fileno())
-                if state.st_ino != known.inode or state.st_size < known.offset:
+                before, state = known.offset, os.fstat(stream.fileno())
+                if is_new := state.st_ino != known.inode or not follows_line(stream, known.offset):
                     known = self.tables[table] = FedTable(inode=state.st_ino)
-                if state.st_size == known.offset:
-                    return False
                 stream.seek(known.offset)
-                content = stream.read()
+                for line in stream:
+                    if not line.endswith(b"\n"):  # still being written
+                        break
+                    self.read_line(table, line)
+                    known.offset += len(line)
+                return is_new or known.offset > before
         except FileNotFoundError:
             if known.inode:
                 self.tables[table] = FedTable()
             return bool(known.inode)
-        whole = content[: content.rfind(b"\n") + 1]
-        known.offset += len(whole)
-        for line in whole.splitlines():
-            try:
-                read = msgspec.json.decode(line, type=Line)
-                known.rows |= self.read_rows(table, read.rows)
-                known.fed_at = read.time
-            except (ValueError, RequestError):
-                known.n_damaged += 1
-        return bool(whole)
+
+    def read_line(self, table: str, line: bytes) -> None:
+        """Read the rows of one line; those that are not as the model needs them are left out and counted."""
+        known = self.tables[table]
+        try:
+            read = msgspec.json.decode(line, type=Line)
+        except (ValueError, RecursionError):
+            known.n_damaged += 1
+            return
+        known.fed_at = read.time
+        try:
+            known.rows |= self.read_rows(table, read.rows)
+        except RequestError:
+            known.n_damaged += 1
+            for row in read.rows:
+                try:
+                    known.rows |= self.read_rows(table, [row])
+                except RequestError:
+                    known.n_refused += 1
 
     def read_rows(self, table: str, rows: Sequence[Any]) -> dict[tuple[Any, ...], Any]:
         """Return rows given as dictionaries, checked, by their keys."""
@@ -196,5 +234,12 @@ class FedTables:
                 "fed_at": None if fed_at is None else datetime.fromtimestamp(fed_at, UTC).isoformat(timespec="seconds"),
                 "age_seconds": None if fed_at is None else round(time.time() - fed_at, 1),
                 "damaged_lines": self.tables[join.table].n_damaged,
+                "refused_rows": self.tables[join.table].n_refused,
+                "failed_joins": self.tables[join.table].n_failures,
             }
         return found
+
+
+def follows_line(stream: BinaryIO, offset: int) -> bool:
+    """Return whether a place in a file is its start or follows a line, as where a reader of whole lines stopped."""
+    return not offset or os.pread(stream.fileno(), 1, offset - 1) == b"\n"

@@ -63,6 +63,9 @@ class Follower:
     def prepare(self) -> None:
         """Load the announced release beside the one in force; whatever is wrong with it, the latter goes on."""
         self.tried = int(self.board.words[self.seat.announced])
+        # One that was loaded and never put in force is not kept.
+        kept = {int(self.board.words[self.seat.current]), 0 if self.engine is None else self.engine.generation}
+        self.prepared = {number: engine for number, engine in self.prepared.items() if number in kept}
         pointer = load_pointer(self.folder / f"{self.seat.prefix}next.json")
         try:
             self.prepared[self.tried] = self.load(pointer)

@@ -336,7 +336,13 @@ def refuse_constant(name: str) -> None:
 
 
 def has_repeated_key(body: bytes) -> bool:
-    """Return whether an object of a JSON document has the same key twice."""
+    """Return whether an object of a JSON document has the same key twice.
+
+    Raises
+    ------
+    RequestError
+        400 if the document is nested too deeply to be read.
+    """
     found = False
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -345,5 +351,8 @@ def has_repeated_key(body: bytes) -> bool:
         found = found or len(made) < len(pairs)
         return made
 
-    json.loads(body, object_pairs_hook=note)
+    try:
+        json.loads(body, object_pairs_hook=note)
+    except RecursionError as error:
+        raise RequestError(400, Fault("the body is nested too deeply")) from error
     return found

@@ -145,7 +145,7 @@ class Routes:
             raise RequestError(422, Fault(f"the body is not {wanted}")) from error
         now = time.time()
         lines = [msgspec.json.encode({"id": one.id, "true": one.value, "time": now}).decode() for one in found.values]
-        append_line(Path(self.service.settings.feedback_path), "\n".join(lines))
+        append_line(Path(self.service.settings.feedback_path), "\n".join(lines), mode=0o600)
         self.service.counter.add("feedback", len(lines))
         return {"recorded": len(lines)}
 

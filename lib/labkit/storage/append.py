@@ -9,7 +9,7 @@ from labkit.storage.disk import explain_faults
 from labkit.storage.locks import take_lock
 
 
-def append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str, *, mode: int = 0o666) -> None:
     """Append one line and flush it to disk; a crash leaves it complete, or truncated at the end of the file.
 
     A truncated line does not corrupt the next one, and lines of several processes do not interleave.
@@ -20,6 +20,8 @@ def append_line(path: Path, line: str) -> None:
         The file; it is created if it does not exist.
     line
         The line, without a line break.
+    mode
+        Permissions of a new file, as far as the user's umask allows.
 
     Raises
     ------
@@ -30,7 +32,7 @@ def append_line(path: Path, line: str) -> None:
     with explain_faults(path, n_bytes=len(content)):
         is_new = not path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
         try:
             # Without the lock, a line that another process is just writing would look truncated.
             take_lock(handle)
