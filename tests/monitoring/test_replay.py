@@ -1,7 +1,6 @@
 """A replay of a small table whose relation turns round in its fifth month, checked by hand."""
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import DataError, ParamsError
+from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.candidates import make_candidate
 from labkit.monitoring.replay import POLICIES, PolicyRun, Replay
 from labkit.monitoring.replay_page import describe_best_policy, write_replay
@@ -18,51 +18,14 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
+from tests.monitoring.turned import ASKED, KINDS, KNOWN, make_params, make_rows
 from tests.wording import find_wrong_words
-
-ASKED, KNOWN = "predict_at", "outcome_known_at"
-KINDS = {"a": "number", "b": "number"}
-
-
-def make_params(*, gate: dict[str, Any] | None = None, **monitoring: Any) -> Params:
-    history = {"all": {"keys": [], "days": [7]}}
-    content: dict[str, Any] = {
-        "experiment": "turned",
-        "seed": 0,
-        "data": {
-            "tables": {"t": {"path": "t.csv", "times": ["asked", "known"]}},
-            "time": {"predict_at": "asked", "outcome_known_at": "known", "zone": "America/New_York"},
-            "target": {"column": "y", "task": "classification", "positive": "yes"},
-            "split": {"method": "time", "validation_from": "2026-04-01", "holdout_from": "2026-06-01"},
-        },
-        "features": {"history": history},
-        "training": {"metric": "roc_auc"},
-        "evaluation": {
-            "bootstrap_samples": 100,
-            "costs": {"false_positive": 1, "false_negative": 4},
-            "gate": gate or {"champion_tolerance": 0.02},
-        },
-        "monitoring": monitoring,
-        **{section: {} for section in ("eda", "wrangling", "deploy")},
-    }
-    return Params.model_validate_json(json.dumps(content))
-
-
-@cache
-def make_rows(n_days: int = 243, *, turned: str = "2026-05-01", delay: int = 2) -> pd.DataFrame:
-    """Return eight months of 20 rows a day; outcomes are known two days later, and turn round on 1 May."""
-    draw, n_rows = np.random.default_rng(3), n_days * 20
-    asked = pd.Timestamp("2026-01-01 12:00", tz="UTC") + pd.to_timedelta(np.repeat(np.arange(n_days), 20), unit="D")
-    a, b = draw.normal(size=n_rows), draw.normal(size=n_rows)
-    sign = np.where(asked < pd.Timestamp(turned, tz="UTC"), 1.0, -1.0)
-    late = draw.random(n_rows) < 1 / (1 + np.exp(-(2 * sign * a + b)))
-    known = asked + pd.Timedelta(days=delay)
-    return pd.DataFrame({"a": a, "b": b, "y": np.where(late, "yes", "no"), ASKED: asked, KNOWN: known})
 
 
 def make_recipe(params: Params) -> Pipeline:
-    kinds = KINDS | dict.fromkeys(("all_rate_7d", "all_count_7d"), "number")
-    return make_candidate("linear", params.data.target, kinds, seed=0)
+    found = {name: "number" for name in ("all_rate_7d", "all_count_7d") if params.features.history}
+    candidate = make_candidate("linear", params.data.target, KINDS | found, seed=0)
+    return Pipeline([("row_features", RowFeatures.from_params(params)), *candidate.steps])
 
 
 def make_replay(rows: pd.DataFrame, **settings: Any) -> Replay:
@@ -115,10 +78,10 @@ def test_metric_of_two_months_equals_that_of_a_model_fitted_by_hand() -> None:
     rows = make_rows()
     params = make_params()
     bare = params.model_copy(update={"features": params.features.model_copy(update={"history": {}})})
-    recipe = make_candidate("linear", params.data.target, KINDS, seed=0)
+    recipe = make_recipe(bare)
     found = summarise_replay(replay := Replay(bare, rows, recipe), [run(replay, "never")])["policies"][0]
     training = rows[rows[KNOWN] <= "2026-03-01 05:00+00:00"]
-    model = clone(recipe).fit(training[["a", "b"]], training["y"])
+    model = clone(recipe[1:]).fit(training[["a", "b"]], training["y"])
     for place, (begin, end) in enumerate(
         [("2026-03-01 05:00", "2026-04-01 04:00"), ("2026-04-01 04:00", "2026-05-01 04:00")]
     ):
@@ -229,7 +192,7 @@ def test_numbers_are_replayed() -> None:
     )
     sign = np.where(rows[ASKED] < "2026-05-01", 1.0, -1.0)
     rows = rows.assign(y=2 * sign * rows["a"] + rows["b"])
-    replay = Replay(numeric, rows, make_candidate("linear", target, KINDS, seed=0))
+    replay = Replay(numeric, rows, make_recipe(numeric))
     never, monthly = summarise_replay(replay, [run(replay, name) for name in ("never", "monthly")])["policies"]
     assert never["values"][0] < 0.01 < 2 < never["values"][-1]
     assert monthly["values"][-1] < never["values"][-1] - 1
@@ -243,6 +206,31 @@ def test_tolerance_as_a_share_of_the_champions_metric_counts() -> None:
     first = run(replay, "monthly").decisions[0]
     tolerance = float(first.evidence.rpartition(" ")[2])
     assert 0.08 < tolerance < 0.1  # a tenth of an area under the curve
+
+
+def test_features_are_those_of_the_champion() -> None:
+    params = make_params()
+    today = params.model_copy(update={"features": params.features.model_copy(update={"drop": ("a",)})})
+    version = Replay(today, make_rows(), make_recipe(params)).train(pd.Timestamp("2026-03-01", tz="UTC"))
+    assert {*version.pipeline[0].outputs_} == {"a", "b", "all_rate_7d", "all_count_7d"}
+
+
+def test_words_that_are_features_may_change_with_the_rows() -> None:
+    rows = make_rows(100)
+    word = np.where(rows["y"] == "yes", "storm", "calm")
+    is_early = rows[ASKED] < "2026-02-15"
+    rows = rows.assign(note=np.where(is_early, "early " + word, "tardy " + word))
+    params = make_params()
+    texts = RowFeatures.from_params(params).set_params(columns={"text": {"note": {"most_words": 3, "fewest_rows": 5}}})
+    latest = texts.fit(rows.drop(columns="y"), rows["y"])
+    candidate = make_candidate("linear", params.data.target, latest.outputs_, seed=0)
+    replay = Replay(params, rows, Pipeline([("row_features", latest), *candidate.steps]))
+    first, *_ = run(replay, "monthly").predicted
+    assert roc_auc_score(first.y_true == first.positive, first.y_proba[:, first.positive]) > 0.99
+    made = replay.train(replay.find_begin(replay.replayed[0])).pipeline[0].outputs_
+    assert "note: early" in made
+    assert "note: tardy" not in made
+    assert "note: tardy" in latest.outputs_
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from labkit.errors import DataError, ParamsError
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
-from labkit.features.row_features import RowFeatures
 from labkit.model.evaluation.blocks import find_blocks
 from labkit.model.evaluation.bootstrap import compare_paired
 from labkit.model.evaluation.gate import check_champion
 from labkit.model.evaluation.metrics import compute_losses, compute_metric
 from labkit.model.evaluation.predictions import Predictions, align_proba, make_predictions
-from labkit.model.training.comparison import fit_model
+from labkit.model.training.comparison import adapt_preparation, fit_model
 from labkit.monitoring.drift import measure_drift, name_series
 from labkit.monitoring.reference_profile import Profile, make_profile
 from labkit.monitoring.row_batches import read_frame
@@ -118,7 +118,7 @@ class Replay:
     rows
         Clean rows with `PREDICT_AT`, `OUTCOME_KNOWN_AT` and the target, shape (n_rows, n_columns).
     recipe
-        Preparation and estimator of the champion; they are cloned, never changed.
+        Row features, preparation and estimator of the champion; they are cloned, never changed.
     begin
         First day that is replayed; None for the period after the first quarter.
 
@@ -174,9 +174,11 @@ class Replay:
             if self.target.task == "classification" and training[self.target.column].nunique() < 2:
                 raise DataError(f"fewer than two classes are known on {at:%Y-%m-%d}: begin later with --from")
             outcome = training[self.target.column]
-            features = RowFeatures.from_params(self.params).fit(training.drop(columns=self.target.column), outcome)
+            features = clone(self.recipe[0]).fit(training.drop(columns=self.target.column), outcome)
             made = features.transform(training)
-            fitted = fit_model(self.recipe, features, [(made, outcome)], target=self.target, seed=self.params.seed)
+            (_, preparation), *others = self.recipe[1:].steps
+            candidate = Pipeline([("preparation", adapt_preparation(preparation, features.outputs_)), *others])
+            fitted = fit_model(candidate, features, [(made, outcome)], target=self.target, seed=self.params.seed)
             self.versions[at] = Version(at, is_known, fitted)
         return self.versions[at]
 

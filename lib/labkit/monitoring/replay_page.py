@@ -75,12 +75,12 @@ def replay_policies(
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release = load_release(fetch_champion(params.experiment, champion, Path(scratch)))
         with release.code.active():
-            recipe = release.pipeline[1:]
-            replay = Replay(
-                params, load_clean_rows(params), recipe, begin=None if begin is None else pd.Timestamp(begin)
-            )
+            rows, first = load_clean_rows(params), None if begin is None else pd.Timestamp(begin)
+            replay = Replay(params, rows, release.pipeline, begin=first)
             result = summarise_replay(replay, [replay.run(name, report) for name in policies])
+    split = load_artifact("split", paths.find_data_dir(params.experiment) / PLACES["split"], params)
     result |= {"at": now.isoformat(timespec="seconds"), "champion": champion.number}
+    result |= {"embargoed": sum(split["embargoed"].values())}
     record = paths.find_data_dir(params.experiment) / "monitoring" / "replays" / f"{now:%Y%m%dT%H%M%SZ}.json"
     write_json(record, result)
     return result, write_replay(result, paths.show_path(record))

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from labkit.errors import DataError
 from labkit.features.table_columns import is_numeric
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper
 
@@ -78,6 +79,42 @@ def make_preparation(
     steps = (("numbers", fill, "number"), ("categories", encode, "category"), ("many_categories", average, "many"))
     parts = [(name, step, names[kind]) for name, step, kind in steps if names[kind]]
     return ColumnTransformer(parts, sparse_threshold=0, verbose_feature_names_out=False)
+
+
+def adapt_preparation(preparation: Any, kinds: Mapping[str, str]) -> Any:
+    """Return unfitted preprocessing for the features of other rows, whose names can differ, e.g. those of words.
+
+    Features that are gone are left out; new ones are treated like the others of their kind.
+
+    Parameters
+    ----------
+    preparation
+        As made by `make_preparation`, alone or as the first step of a pipeline; others are returned as they are.
+    kinds
+        Kind of each feature, by name: `number` or `category`.
+
+    Raises
+    ------
+    DataError
+        There is a new feature, but none of its kind before.
+    """
+    if isinstance(preparation, Pipeline):
+        (name, first), *others = preparation.steps
+        return Pipeline([(name, adapt_preparation(first, kinds)), *others])
+    if not isinstance(preparation, ColumnTransformer):
+        return preparation
+    parts = {name: (step, [one for one in columns if one in kinds]) for name, step, columns in preparation.transformers}
+    known = {one for _, _, columns in preparation.transformers for one in columns}
+    for feature in [one for one in kinds if one not in known]:
+        place = "numbers" if kinds[feature] == "number" else "categories"
+        if place not in parts:
+            raise DataError(
+                f"feature {feature!r} ({kinds[feature]}) is new, and the model has no preparation for this kind: name "
+                "its column in features.drop and train again"
+            )
+        parts[place][1].append(feature)
+    adapted: ColumnTransformer = clone(preparation)
+    return adapted.set_params(transformers=[(name, *part) for name, part in parts.items() if part[1]])
 
 
 def put_behind_preparation(

@@ -21,6 +21,7 @@ from labkit.data.timeline import Timeline
 from labkit.errors import ModelError, list_briefly
 from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.candidates import make_candidate as make_candidate
+from labkit.model.estimators.preprocessing import adapt_preparation as adapt_preparation
 from labkit.model.estimators.preprocessing import find_kinds as find_kinds
 from labkit.model.estimators.preprocessing import make_preparation as make_preparation
 from labkit.model.evaluation import metrics
