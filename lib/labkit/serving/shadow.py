@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from labkit.errors import DataError
+from labkit.errors import DataError, LabkitError, ModelError
 from labkit.serving.board import CHALLENGER_SEAT, PID, Board, Counter
 from labkit.serving.canary import check_challenger
 from labkit.serving.engine import Engine, predict_each
@@ -25,6 +26,7 @@ from labkit.serving.following import Follower, load_pointed
 from labkit.serving.prediction_log import PERIOD_SECONDS, SUFFIX, Line, PredictionLog
 from labkit.serving.requests import RequestError
 from labkit.serving.settings import Pointer, Settings, load_pointer, load_settings
+from labkit.storage.atomic import parse_json, write_json
 
 MOST_BEHIND_BYTES = 256 * 1024 * 1024
 """Bytes of the log, at most, that wait to be predicted; what is older is skipped."""
@@ -36,21 +38,36 @@ NICENESS = 10
 
 
 class LogTail:
-    """What is appended to the files of a prediction log after this was made.
+    """What is appended to the files of a prediction log after this was made, or after a process before it stopped.
 
     Parameters
     ----------
     folder
-        Folder of the log; processes append to files of their own, and open new ones.
+        Folder of the log; processes append to files of their own, and open new ones. The oldest may be removed.
+    places_path
+        File that keeps how far each file was read; None to keep it in memory only.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.places = self.measure()
+    def __init__(self, folder: Path, places_path: Path | None = None) -> None:
+        self.folder, self.places_path = folder, places_path
+        if places_path is not None and places_path.is_file():
+            self.places = {folder / name: place for name, place in parse_json(places_path.read_bytes()).items()}
+        else:
+            self.places = self.measure()
+            self.save()
+
+    def save(self) -> None:
+        """Keep how far each file was read."""
+        if self.places_path is not None:
+            write_json(self.places_path, {path.name: place for path, place in self.places.items()})
 
     def measure(self) -> dict[Path, int]:
         """Return the sizes of all files, in the order of their names, which begin with a time."""
-        return {path: path.stat().st_size for path in sorted(self.folder.glob(f"*{SUFFIX}"))}
+        sizes = {}
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            with suppress(FileNotFoundError):  # a worker removed it
+                sizes[path] = path.stat().st_size
+        return sizes
 
     def list_unread(self) -> dict[Path, int]:
         """Return the bytes to be read, by file."""
@@ -61,10 +78,15 @@ class LogTail:
         }
 
     def read(self) -> list[bytes]:
-        """Return some lines that have not been read; none if there are none."""
+        """Return some lines that have not been read; none if there are none.
+
+        They count as read at once: rows that end the process that predicts them do not end the next one too.
+        """
         for path in self.list_unread():
-            if lines := self.read_lines(path):
-                return lines
+            with suppress(FileNotFoundError):
+                if lines := self.read_lines(path):
+                    self.save()
+                    return lines
         return []
 
     def read_lines(self, path: Path) -> list[bytes]:
@@ -102,13 +124,18 @@ class Shadow:
     def __init__(self, settings: Settings, board: Board, slot: int) -> None:
         self.folder, self.counter = Path(settings.folder), Counter(board, slot)
         self.follower = Follower(CHALLENGER_SEAT, board, slot, self.folder, load=self.load)
-        self.tail = LogTail(Path(str(settings.log_folder)))
+        self.tail = LogTail(Path(str(settings.log_folder)), self.folder / "shadow-places.json")
         self.log = PredictionLog(Path(str(settings.shadow_folder)), worker=slot, counter=self.counter, counts="shadow")
 
     def load(self, pointer: Pointer) -> Engine:
         """Load a challenger, and refuse one that does not take what the champion takes."""
-        challenger = load_pointed(pointer)
-        check_challenger(load_pointed(load_pointer(self.folder / "current.json")), challenger)
+        challenger, current = load_pointed(pointer), load_pointer(self.folder / "current.json")
+        try:
+            champion = load_pointed(current)
+        except LabkitError as error:
+            # The reason is shown in /health, which names no folder of this machine.
+            raise ModelError(str(error).replace(current.folder, "the champion's release")) from error
+        check_challenger(champion, challenger)
         return challenger
 
     def work(self) -> bool:
