@@ -1,6 +1,8 @@
 """A challenger beside the champion: it answers a stable share of the requests, or predicts them in the shadow."""
 
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +20,9 @@ from labkit.serving import prediction_log
 from labkit.serving.board import CHALLENGER_SEAT, PID
 from labkit.serving.canary import Canary, check_challenger, convert_rows
 from labkit.serving.challenger import open_challenger
+from labkit.serving.champion import RETRY_SECONDS
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.settings import Pointer
-from labkit.serving.shadow import LogTail
 from labkit.serving.supervisor import Supervisor
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -206,24 +208,6 @@ def test_challenger_with_fewer_columns_takes_the_rows_and_one_with_more_is_refus
         check_challenger(fewer, engines[0])
 
 
-def test_tail_of_the_log_gives_each_whole_line_once(tmp_path: Path) -> None:
-    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
-    first.write_bytes(b"before\n")
-    tail = LogTail(tmp_path)
-    assert tail.read() == []
-    with first.open("ab") as stream:
-        stream.write(b"a\nb\ntor")
-    second.write_bytes(b"c\n")
-    assert tail.read() == [b"a", b"b"]
-    first.write_bytes(first.read_bytes() + b"n\n")
-    assert sorted([tail.read(), tail.read()]) == [[b"c"], [b"torn"]]
-    second.write_bytes(second.read_bytes() + b"d\n" * 100)
-    assert tail.skip(most_bytes=500) == 0
-    assert tail.skip(most_bytes=10) == 100
-    first.unlink()
-    assert tail.read() == []
-
-
 class Registry:
     """What a challenger asks the registry, and the supervisor to do."""
 
@@ -233,6 +217,7 @@ class Registry:
         self.alias: int | None = 2
         self.said: list[str] = []
         self.in_force, self.latest_challenger, self.fault = "", 0, ""
+        self.is_slow, self.reason = False, ""
         monkeypatch.setattr(registry, "list_versions", lambda _: list(map(self.record, self.versions.values())))
         monkeypatch.setattr(registry, "find_version", lambda *_, **__: self.versions.get(self.alias or 0))
         monkeypatch.setattr(registry, "get_version", lambda _, number: self.versions[number])
@@ -260,6 +245,9 @@ class Registry:
 
     def has_refused(self, generation: int, *, seat: object) -> bool:
         return False
+
+    def find_reason(self, seat: object, generation: int) -> str:
+        return self.reason or "it took too long to load"
 
     def report(self, line: str) -> None:
         self.said.append(line)
@@ -303,6 +291,38 @@ def test_promotion_of_the_challenger_ends_the_challenge_and_a_rollback_does_not_
     assert follow() == ""  # not before a minute has passed
     challenger.refused["digest 3"] = 0.0
     assert follow() == "3"
+
+
+def test_refusal_ends_when_the_champion_changes_or_after_a_minute_if_loading_took_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Registry(monkeypatch, tmp_path)
+    champion: Any = SimpleNamespace(experiment="shop", in_force=known.versions[1])
+    challenger, offered = open_challenger(champion, "@challenger"), []
+
+    def challenge(pointer: Pointer) -> bool:
+        offered.append(pointer.version)
+        known.in_force = "" if known.reason or known.is_slow else str(pointer.version)
+        return bool(known.in_force)
+
+    monkeypatch.setattr(known, "challenge", challenge)
+    monkeypatch.setattr(known, "has_refused", lambda generation, *, seat: bool(known.reason))
+
+    def follow() -> str:
+        challenger.follow(known)  # type: ignore[arg-type]
+        return known.in_force
+
+    known.is_slow = True
+    assert follow() == follow() == ""
+    assert 0 < challenger.refused["digest 2"] - time.monotonic() <= RETRY_SECONDS
+    known.is_slow, challenger.refused["digest 2"] = False, time.monotonic()
+    assert (follow(), offered) == ("2", [2, 2])
+    champion.in_force, known.reason = known.versions[3], "it does not take what the new champion takes"
+    assert follow() == follow() == ""
+    assert offered == [2, 2, 2]
+    assert challenger.refused["digest 2"] == math.inf
+    champion.in_force, known.reason = known.versions[1], ""
+    assert (follow(), follow(), offered) == ("2", "2", [2, 2, 2, 2])
 
 
 @pytest.mark.parametrize(

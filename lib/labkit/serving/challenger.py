@@ -34,7 +34,9 @@ class Challenger:
     in_force
         The version that is the challenger now.
     refused
-        By digest of a version that could not be used: the monotonic time at which it is tried again, and the reason.
+        By digest of a version that could not be used beside this champion: the monotonic time of the next attempt.
+    compared_with
+        The champion that the challenger was last compared with.
     former
         Versions that were the champion while the service ran.
     """
@@ -46,6 +48,7 @@ class Challenger:
     state: ChallengerState | None = None
     refused: dict[str, float] = field(default_factory=dict)
     former: set[int] = field(default_factory=set)
+    compared_with: registry.Version | None = None
 
     def find(self) -> registry.Version | None:
         """Return the version that is to be the challenger; None if the registry has none."""
@@ -59,6 +62,10 @@ class Challenger:
     def follow(self, supervisor: Supervisor) -> None:
         """Let the version that is named be the challenger, unless it is or was the champion."""
         self.former.add(self.champion.in_force.number)
+        if self.compared_with != self.champion.in_force:
+            # What the former champion took is no reason any more, neither to refuse a version nor to keep one.
+            self.compared_with, self.in_force = self.champion.in_force, None
+            self.refused.clear()
         try:
             version = self.find()
         except LabkitError as error:
@@ -85,7 +92,9 @@ class Challenger:
             self.refuse(supervisor, version, str(error), shown=hidden, until=until)
             return
         if not supervisor.challenge(pointer):
-            self.refuse(supervisor, version, supervisor.find_reason(CHALLENGER_SEAT, generation))
+            is_refused = supervisor.has_refused(generation, seat=CHALLENGER_SEAT)
+            until = math.inf if is_refused else time.monotonic() + RETRY_SECONDS
+            self.refuse(supervisor, version, supervisor.find_reason(CHALLENGER_SEAT, generation), until=until)
             return
         self.in_force = version
         remove_old_releases(folder)
