@@ -89,6 +89,13 @@ def test_invocations_and_the_embedded_runtime_take_them_too(engine: Engine, rele
     np.testing.assert_array_equal(fed.predict(ROWS), expected)
 
 
+def test_a_value_that_equals_a_name_of_the_model_is_a_value(engine: Engine) -> None:
+    assert engine.main_rows is not None
+    name = min(engine.main_rows.main_table.added)
+    expected = engine.read(encode({**ROWS[0], "kind": "another"}))
+    assert engine.read(encode({**ROWS[0], "kind": name})) == expected
+
+
 MIXED = (
     "row 0: columns of the main table such as 'kind' beside computed or joined ones such as 'rate_value': give all "
     "columns of the model, or those of the main table only"

@@ -74,6 +74,9 @@ class Engine:
         try:
             return self.reader.read(body)
         except RequestError as error:
+            # A value may look like the name of a joined column.
+            if main is not None and not main.is_likely(body) and (rows := main.find_rows(body)) is not None:
+                return main.read(body, rows)
             if main is not None and (mixture := main.find_mixture(body)):
                 raise RequestError(error.status, mixture, *error.faults) from error
             if main is None and self.has_other_columns(body):
