@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from io import BytesIO
 from typing import Any, Self
 
@@ -63,10 +64,15 @@ class MainTable:
         arranged = [arrange(join, self.tables, self.rows) for join in self.joins]
         object.__setattr__(self, "arranged", arranged)
 
-    @property
+    @cached_property
     def added(self) -> set[str]:
         """Columns of the model that a row of the main table does not have: those computed and those joined."""
         return {*self.inputs} - {*self.columns, *self.others}
+
+    @cached_property
+    def own(self) -> set[str]:
+        """Columns of the main table that are none of the model."""
+        return {*self.columns, *self.others} - {*self.inputs}
 
     def fits(self, names: Collection[str]) -> bool:
         """Return whether columns are those of the main table: some of them, and none that is computed or joined."""
@@ -76,7 +82,7 @@ class MainTable:
     def describe_mixture(self, names: Collection[str]) -> str:
         """Describe which columns are of both forms of a row; empty if they are of one form, or complete for one."""
         added = [name for name in names if name in self.added]
-        alone = [name for name in names if name in {*self.columns, *self.others} - {*self.inputs}]
+        alone = [name for name in names if name in self.own]
         if not added or not alone or {*self.inputs} <= {*names}:
             return ""
         return (

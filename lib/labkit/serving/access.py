@@ -48,7 +48,9 @@ class Access:
         origin = headers.get(b"origin")
         if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host:
             raise RequestError(403, Fault("pages of other origins may not use this service"))
-        if self.token is None or path in OPEN_PATHS:
-            return
-        if not hmac.compare_digest(headers.get(b"authorization", b""), self.token):
+        if path not in OPEN_PATHS and not self.has_token(headers):
             raise RequestError(401, Fault("send the token of this service as Authorization: Bearer <token>"))
+
+    def has_token(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Return whether a request has the token, or none is asked for."""
+        return self.token is None or hmac.compare_digest(headers.get(b"authorization", b""), self.token)

@@ -31,6 +31,8 @@ from labkit.serving.settings import Pointer, Settings
 
 MOST_INLINE_ROWS = 64
 """Rows above this number are predicted in a thread, so that other requests do not wait for them."""
+MOST_INLINE_BYTES = 16 * 1024
+"""Bodies above this size, about as many rows, are read in a thread if rows may have to be joined."""
 TABLES_SECONDS = 0.2
 """Time between two looks for rows of joined tables that other workers were sent."""
 JSON = b"application/json"
@@ -46,6 +48,7 @@ class Waiting:
 
     engine: Engine
     rows: Sequence[Any]
+    is_canary: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     done: "asyncio.Future[np.ndarray]" = field(init=False)
 
@@ -90,6 +93,7 @@ class Service:
             self.canary = Canary(challenger, settings.canary_percent, settings.canary_key)
         self.waiting: list[Waiting] = []
         self.tasks: set[asyncio.Future[None]] = set()
+        self.failed: set[int] = set()
         self.thread = threading.get_ident()
         self.encoder = msgspec.json.Encoder()
         self.is_stopping = False
@@ -142,7 +146,14 @@ class Service:
         check_json(scope)
         body = await read_body(scope, receive, most_bytes=self.settings.most_body_bytes)
         engine = self.follow()
-        return await self.answer(engine, engine.read(body), key=get_header(scope, KEY_HEADER))
+        rows = await self.read(engine, engine.read, body)
+        return await self.answer(engine, rows, key=get_header(scope, KEY_HEADER))
+
+    async def read(self, engine: Engine, read: Callable[[bytes], Sequence[Any]], body: bytes) -> Sequence[Any]:
+        """Return the rows that a function reads from a body, in a thread if there may be many to join."""
+        if engine.main_rows is not None and len(body) > MOST_INLINE_BYTES:
+            return await asyncio.to_thread(read, body)
+        return read(body)
 
     async def answer(self, engine: Engine, rows: Sequence[Any], *, key: bytes = b"") -> bytes:
         """Predict rows with the champion, or with its challenger if that takes them; log them; return the response.
@@ -169,24 +180,36 @@ class Service:
             routed = self.canary.route(champion, rows, key) if self.canary is not None else None
             if routed is None:
                 return None
-            predicted = await self.score(*routed)
-            if not np.isfinite(predicted).all():
-                raise ModelError("predicts numbers that are not finite")
-        except Exception:  # whatever is wrong with the challenger, the client gets the champion's answer
+            predicted = await self.score(*routed, is_canary=True)
+        except Exception as error:  # whatever is wrong with the challenger, the client gets the champion's answer
             self.counter.add("canary_refused", len(rows))
+            self.log_failure(error)
             return None
         self.counter.add("canary_rows", len(rows))
         return *routed, predicted
 
-    async def score(self, engine: Engine, rows: Sequence[Any]) -> np.ndarray:
+    def log_failure(self, error: Exception) -> None:
+        """Log the first failure of each challenger."""
+        challenger = None if self.canary is None else self.canary.follower.engine
+        if challenger is not None and challenger.generation not in self.failed:
+            self.failed.add(challenger.generation)
+            failed = f"version {challenger.version} failed as canary, and the champion answered"
+            logging.getLogger(__name__).warning("%s: %s", failed, error)
+
+    async def score(self, engine: Engine, rows: Sequence[Any], *, is_canary: bool = False) -> np.ndarray:
         """Predict rows together with those of other requests of this turn of the event loop.
+
+        Parameters
+        ----------
+        is_canary
+            Whether a challenger predicts them, whose failures the champion makes good.
 
         Raises
         ------
         RequestError
             422 if a value cannot be used.
         """
-        waiting = Waiting(engine, rows)
+        waiting = Waiting(engine, rows, is_canary=is_canary)
         self.waiting.append(waiting)
         if len(self.waiting) == 1:
             asyncio.get_running_loop().call_soon(self.flush)
@@ -210,12 +233,19 @@ class Service:
     def predict_group(self, engine: Engine, group: list[Waiting]) -> None:
         """Predict the rows of several requests and hand out the results, from any thread."""
         try:
-            results, columns = predict_each(engine, [one.rows for one in group])
+            predicted, columns = predict_each(engine, [one.rows for one in group])
         except Exception as error:  # a fault of the model must not leave requests without a response
             for one in group:
                 one.loop.call_soon_threadsafe(one.settle, error)
             return
-        n_rows = sum(len(one.rows) for one in group)
+        results: list[np.ndarray | Exception] = list(predicted)
+        if group[0].is_canary:  # what it cannot predict, the champion predicts, and counts
+            results = [check_finite(result) for result in results]
+            counted = [one.rows for one, result in zip(group, results, strict=True) if isinstance(result, np.ndarray)]
+            columns = engine.reader.make_columns([row for rows in counted for row in rows])
+            n_rows = sum(map(len, counted))
+        else:
+            n_rows = sum(len(one.rows) for one in group)
         self.counter.add("rows", n_rows)
         self.counter.add("values", n_rows * len(columns.values))
         self.counter.add("numbers", n_rows * len(engine.reader.numbers))
@@ -253,6 +283,13 @@ class Service:
                 except Exception:  # such as a broken disk: the rows known so far go on
                     logging.getLogger(__name__).exception("the rows of joined tables could not be read")
             await asyncio.sleep(TABLES_SECONDS)
+
+
+def check_finite(predicted: np.ndarray | Exception) -> np.ndarray | Exception:
+    """Return predictions, or what is wrong with them."""
+    if isinstance(predicted, np.ndarray) and not np.isfinite(predicted).all():
+        return ModelError("predicts numbers that are not finite")
+    return predicted
 
 
 async def refuse_path(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,8 +75,12 @@ class Routes:
         """Answer whether a model is loaded: 200, or 503 while the service stops."""
         return Response(status_code=503 if self.service.is_stopping else 200)
 
-    async def show_health(self) -> Response:
-        """Whether the service is alive and ready, which model is in force, and whether predictions are logged."""
+    async def show_health(self, request: Request) -> Response:
+        """Whether the service is alive and ready, which model is in force, and whether predictions are logged.
+
+        What names columns or tables is null without the token of the service.
+        """
+        is_known = self.service.access.has_token(dict(request.scope["headers"]))
         counts = self.service.board.sum_counts()
         ready = not self.service.is_stopping
         log = (
@@ -85,10 +89,10 @@ class Routes:
             else {name: counts[f"log_{name}"] for name in ("rows", "dropped", "failures")}
         )
         engine = self.service.follow()
-        tables = engine.fed.describe() if engine.fed else {}
+        tables = (engine.fed.describe() if engine.fed else {}) if is_known else None
         content = {"live": True, "ready": ready, "model": engine.describe(), "log": log, "tables": tables}
         if (challenger := describe_state(self.service.settings, counts)) is not None:
-            content["challenger"] = challenger
+            content["challenger"] = challenger if is_known else {**challenger, "reason": None}
         return JSONResponse(content, status_code=200 if ready else 503)
 
     async def show_version(self) -> dict[str, Any]:
@@ -123,7 +127,8 @@ class Routes:
         """Predict in MLflow's protocol."""
         engine = self.service.follow()
         body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
-        rows = read_invocation(body, request.headers.get("content-type", ""), engine)
+        kind = request.headers.get("content-type", "")
+        rows = await self.service.read(engine, lambda body: read_invocation(body, kind, engine), body)
         key = get_header(request.scope, KEY_HEADER)
         return Response(await self.service.answer(engine, rows, key=key), media_type="application/json")
 
@@ -132,7 +137,8 @@ class Routes:
         check_json(request.scope)
         body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
         engine = self.service.follow()
-        return Response(await self.explainer.answer(engine, engine.read(body)), media_type="application/json")
+        rows = await self.service.read(engine, engine.read, body)
+        return Response(await self.explainer.answer(engine, rows), media_type="application/json")
 
     async def take_feedback(self, request: Request) -> dict[str, int]:
         """Record true values by the ids of predicted rows; they are on disk when the response is sent."""
@@ -170,10 +176,11 @@ def make_routes(service: Service) -> FastAPI:
     app.get("/docs", include_in_schema=False)(routes.show_docs)
     app.mount("/page", StaticFiles(directory=PAGE_DIR))
     app.mount("/swagger", StaticFiles(directory=SWAGGER_DIR))
-    for path, handler in {
+    handlers: dict[str, Callable[..., Any]] = {
         "/ping": routes.ping, "/health": routes.show_health, "/version": routes.show_version,
         "/model": routes.show_model, "/metrics": routes.show_metrics,
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for path, handler in handlers.items():
         kind = {"/ping": Response, "/metrics": PlainTextResponse}.get(path, JSONResponse)
         app.get(path, summary=summarize(handler), response_class=kind)(handler)
     invocation = {"requestBody": describe_invocation(), "responses": describe_refusals(400, 413, 415)}
