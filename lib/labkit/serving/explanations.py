@@ -24,10 +24,10 @@ NO_BACKGROUND = (
     "`deploy.background_rows` above 0, and promote the version that it makes"
 )
 ANSWER = (
-    "id and model as in the response to /predict; scale; background_rows and orders, how many were used; and for each "
-    "row the base value (mean prediction of the background rows), the prediction, the contribution of each column, "
-    "which with the base value add up to the prediction, and their standard errors. For classes, class names the one "
-    "whose probability is explained: the class of interest or, without one, the most probable class"
+    "id, which no log has; model as in the response to /predict; scale; background_rows and orders, how many were "
+    "used; and for each row the base value (mean prediction of the background rows), the prediction, the contribution "
+    "of each column, which with the base value add up to the prediction, and their standard errors. For classes, class "
+    "names the one whose probability is explained: the class of interest or, without one, the most probable class"
 )
 """What the response holds, for the document of the interface."""
 

@@ -192,7 +192,7 @@ def make_routes(service: Service) -> FastAPI:
     }
     app.post("/feedback", summary=summarize(routes.take_feedback), openapi_extra=feedback)(routes.take_feedback)
 
-    rows = {"requestBody": describe_body(TABLE_ROWS, None)}
+    rows = {"requestBody": describe_body(TABLE_ROWS, None), "responses": describe_refusals(400, 404, 413, 415, 422)}
     app.post("/tables/{table}", summary=summarize(routes.take_rows), openapi_extra=rows)(routes.take_rows)
 
     @app.exception_handler(RequestError)
@@ -279,9 +279,9 @@ def describe_explain(service: Service) -> dict[str, Any]:
         "operationId": "explain",
         "responses": {
             "200": {"description": ANSWER},
+            **describe_refusals(400, 415, 422),
             "409": {"description": "the release has no background rows"},
-            "413": {"description": f"more than {MOST_ROWS} rows"},
-            "422": described["responses"]["422"],
+            "413": {"description": f"more than {MOST_ROWS} rows, or too many bytes"},
             "429": {"description": "too many requests wait to be explained"},
         },
     }
@@ -310,6 +310,7 @@ def describe_refusals(*statuses: int) -> dict[str, Any]:
     """Return the responses to requests that are refused."""
     meanings = {
         400: "the body cannot be read, or a row is not as the model takes it",
+        404: "the model joins no such table",
         413: "too many rows or bytes",
         415: "another content type, or a compressed body",
         422: "what is wrong, by row and column",

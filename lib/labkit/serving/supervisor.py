@@ -162,7 +162,7 @@ class Supervisor:
         return True
 
     def end_challenge(self) -> None:
-        """Go on without a challenger; no process uses it any more when this returns."""
+        """Go on without a challenger, and wait until no process uses it, `CHALLENGER_SECONDS` at most."""
         # Not to be loaded by a process that starts later.
         self.board.words[CHALLENGER_SEAT.announced] = 0
         self.set_challenger(0)
