@@ -1,6 +1,7 @@
 """No request fails and none is answered by a mixture while models, workers and the service change under load."""
 
 import http.client
+import math
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from labkit.run.records import registry, tracking
 from labkit.run.records.champion_moves import move_champion
 from labkit.serving import prediction_log
 from labkit.serving.board import PID
-from labkit.serving.champion import Champion
+from labkit.serving.champion import RETRY_SECONDS, Champion
 from labkit.serving.listener import bind
 from labkit.serving.settings import Options, Pointer
 from labkit.serving.supervisor import ReleaseFolder, Supervisor, serve
@@ -149,6 +150,21 @@ def test_champion_that_could_not_be_fetched_is_tried_again(tmp_path: Path, monke
     champion.refused["2"] = 0.0  # a minute later
     champion.follow(supervisor)  # type: ignore[arg-type]
     assert champion.in_force == second
+
+
+def test_champion_that_took_too_long_to_load_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = SimpleNamespace(
+        folder=tmp_path, take_generation=lambda: 2, report=lambda line: None, promote=lambda _: False,
+        find_reason=lambda *_: "", has_refused=lambda *_, **__: False,
+    )  # fmt: skip
+    monkeypatch.setattr(registry, "find_version", lambda *_, **__: registry.Version(2, "b", "2"))
+    monkeypatch.setattr("labkit.serving.champion.fetch_pointer", lambda *_, **__: Pointer(2, "", "2", 2))
+    champion = Champion("small", registry.Version(1, "a", "1"))
+    champion.follow(supervisor)  # type: ignore[arg-type]
+    assert 0 < champion.refused["2"] - time.monotonic() <= RETRY_SECONDS
+    supervisor.has_refused, champion.refused["2"] = lambda *_, **__: True, 0.0
+    champion.follow(supervisor)  # type: ignore[arg-type]
+    assert champion.refused["2"] == math.inf
 
 
 def test_stop_under_load_answers_and_logs_what_it_took(tmp_path: Path, releases: list[Path]) -> None:

@@ -19,7 +19,7 @@ from labkit.serving.supervisor import Supervisor
 from labkit.stages.publish import fetch_release
 
 RETRY_SECONDS = 60
-"""Time after which a champion is fetched again that could not be."""
+"""Time after which a version is tried again that could not be fetched, or took too long to load."""
 MOST_KEPT = 3
 """Releases of earlier champions that stay on disk."""
 
@@ -69,7 +69,9 @@ class Champion:
             self.refuse(champion, str(error), supervisor)
             return
         if not supervisor.promote(pointer):
-            self.refuse(champion, supervisor.find_reason(CHAMPION_SEAT, generation), supervisor)
+            is_refused = supervisor.has_refused(generation, seat=CHAMPION_SEAT)
+            until = math.inf if is_refused else time.monotonic() + RETRY_SECONDS
+            self.refuse(champion, supervisor.find_reason(CHAMPION_SEAT, generation), supervisor, until=until)
             return
         supervisor.report(f"version {champion.number} is in force, {self.name} no longer")
         self.in_force = champion
