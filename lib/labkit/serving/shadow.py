@@ -82,10 +82,15 @@ class LogTail:
 
         They count as read at once: rows that end the process that predicts them do not end the next one too.
         """
+        if lines := self.read_next():
+            self.save()
+        return lines
+
+    def read_next(self) -> list[bytes]:
+        """Return the next lines of the first file that has any, without keeping the place."""
         for path in self.list_unread():
             with suppress(FileNotFoundError):
                 if lines := self.read_lines(path):
-                    self.save()
                     return lines
         return []
 
@@ -105,10 +110,12 @@ class LogTail:
         """Skip the oldest lines until no more than some bytes are left, and return how many were skipped."""
         n_skipped = 0
         while sum(self.list_unread().values()) > most_bytes:
-            lines = self.read()
+            lines = self.read_next()
             if not lines:
                 break
             n_skipped += len(lines)
+        if n_skipped:
+            self.save()
         return n_skipped
 
 
