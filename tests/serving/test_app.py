@@ -186,3 +186,8 @@ def test_failing_canary_is_logged_once_for_each_version_and_its_rows_are_counted
     assert caplog.messages == [
         "version 2 failed as canary, and the champion answered: predicts numbers that are not finite"
     ]
+
+
+def test_only_the_user_may_read_true_values(service: Service) -> None:
+    assert ask(service, "/feedback", body=b'{"values": [{"id": "a-0", "true": 1}]}') == {"recorded": 1}
+    assert Path(service.settings.feedback_path).stat().st_mode & 0o777 == 0o600

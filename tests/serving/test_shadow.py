@@ -1,10 +1,15 @@
 """The shadow reads each line of the prediction log once."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from labkit.serving.shadow import LogTail
+from labkit.serving.board import CHALLENGER_SEAT, Board
+from labkit.serving.settings import FEEDBACK, LOOPBACK, Pointer, Settings
+from labkit.serving.shadow import LogTail, Shadow
+
+from tests.serving.running import make_pointer, write_release
 
 
 def test_tail_of_the_log_gives_each_whole_line_once(tmp_path: Path) -> None:
@@ -60,3 +65,22 @@ def test_tail_of_the_log_goes_on_where_the_process_before_stopped(tmp_path: Path
     tail = LogTail(log, kept)
     assert [tail.read(), tail.read(), tail.read()] == [[b"c"], [b"d"], []]
     assert LogTail(log, kept).read() == []
+
+
+def test_reason_of_a_refusal_names_no_folder_of_the_champion(tmp_path: Path) -> None:
+    release, run_dir = write_release(tmp_path / "release"), tmp_path / "run"
+    run_dir.mkdir()
+    Pointer(1, str(tmp_path / "gone"), "0" * 64, 1).save(run_dir / "current.json")
+    make_pointer(release, 2).save(run_dir / "challenger-next.json")
+    settings = Settings(
+        "shop", str(run_dir), str(tmp_path / "log"), str(tmp_path / FEEDBACK), 1, LOOPBACK,
+        shadow_folder=str(tmp_path / "shadow"),
+    )  # fmt: skip
+    board = Board(settings.board_path, n_workers=1)
+    board.words[CHALLENGER_SEAT.announced] = 2
+    shadow = Shadow(settings, board, 1)
+    shadow.work()
+    shadow.close()
+    reason = json.loads((run_dir / "challenger-refused.json").read_text())["reason"]
+    assert reason.startswith("the champion's release")
+    assert str(tmp_path) not in reason
