@@ -72,6 +72,16 @@ def make_checkout(folder: Path, *, store: Path | None = None) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Undo what a test, or a command that ran in this process, set in the environment: a command would end with it."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PYARROW_IGNORE_TIMEZONE", "SPARK_LOCAL_IP")
 """Variables that packages set in the process that imports them, such as this one."""
 

@@ -12,7 +12,7 @@ import pytest
 from labkit.run.pipeline.run_lock import hold_checkout
 
 from tests import preloaded
-from tests.conftest import LABKIT, SET_BY_LIBRARIES, make_environment
+from tests.conftest import LABKIT, SET_BY_LIBRARIES, call_in_process, make_environment
 from tests.run.small import make_small, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("preloaded")]
@@ -121,3 +121,16 @@ def test_what_is_preloaded_has_one_thread() -> None:
     process = preloaded.get_preloaded().process
     assert preloaded.get_preloaded().is_ready
     assert len(list(Path("/proc", str(process.pid), "task").iterdir())) == 1
+
+
+def test_commands_in_this_process_leave_no_settings_behind(root: Path) -> None:
+    call_in_process(root, "models")
+    assert os.environ["DO_NOT_TRACK"] == "1"
+    os.environ["LEFT_BEHIND"] = "1"
+
+
+def test_command_after_them_is_forked(root: Path) -> None:
+    assert "LEFT_BEHIND" not in os.environ
+    with preloaded.Popen([LABKIT, "--version"], cwd=root, env=make_environment(root), **PIPES) as process:
+        process.communicate(timeout=60)
+    assert process.ended is not None
