@@ -11,7 +11,7 @@ from labkit.errors import DataError, ParamsError
 from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.candidates import make_candidate
 from labkit.monitoring.replay import POLICIES, PolicyRun, Replay
-from labkit.monitoring.replay_page import describe_best_policy, write_replay
+from labkit.monitoring.replay_page import describe_best_policy, make_replay_plots, write_replay
 from labkit.monitoring.replay_result import summarise_replay
 from labkit.params.experiment import Params
 from sklearn.base import clone
@@ -258,10 +258,16 @@ def write_page(result: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPat
 def test_page_has_policies_courses_and_decisions(
     replay: Replay, runs: dict[str, PolicyRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = write_page(summarise_replay(replay, list(runs.values())), tmp_path, monkeypatch)
+    result = summarise_replay(replay, list(runs.values()))
+    # Policies have the same colours in all plots: those of their places.
+    assert [[one.name for one in plot.series][:4] for plot in make_replay_plots(result)] == [[*POLICIES]] * 3
+    page = write_page(result, tmp_path, monkeypatch)
     content = page.read_text()
     assert content.index("gain over never") < content.index("<svg") < content.index('id="rule-2026-05"')
     assert content.count("<figcaption") == 3
+    assert (
+        "roc_auc and cost per row are means of the months; the gain and what is saved per row are over all" in content
+    )
     assert "fitted without the last 28 days whose outcomes are known" in content
     assert "by growth (LK712; in_a_row is ignored)" in content
     assert find_wrong_words(page) == []

@@ -147,8 +147,8 @@ def make_replay_plots(result: Mapping[str, Any]) -> list[LinePlot]:
         label = f"cost per row [{result['cost_unit']}]" if result["cost_unit"] else "cost per row"
         plots.append(draw(f"Cost by {unit}", describe_best_policy(result, "saved", "saving"), label, "costs"))
     if "true_share" in policies[0]:
-        shares = [Series("true", places, policies[0]["true_share"], has_marks=True)]
-        shares += [Series(one["policy"], places, one["predicted_share"], has_marks=True) for one in policies]
+        shares = [Series(one["policy"], places, one["predicted_share"], has_marks=True) for one in policies]
+        shares.append(Series("true", places, policies[0]["true_share"], has_marks=True))
         fact = "Mean predicted probability of the class of interest, and its true share."
         plots.append(LinePlot("Predicted and true share", fact, unit, "share", shares, x_names=shorten_periods(names)))
     return plots
