@@ -19,7 +19,7 @@ from labkit.model.release import bundle
 from labkit.model.release.runtime import load_runtime
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
-from labkit.serving.batch_tables import load_joined_rows, read_table_options
+from labkit.serving.batch_tables import open_joined_rows, read_table_options
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.invocations import read_invocation
 from labkit.serving.main_rows import MainRows
@@ -164,9 +164,10 @@ def make_params(root: Path) -> Params:
 def load(root: Path, release: Path, source: str, *options: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return the rows of a file with the joined columns, and where the joined rows came from."""
     opened, tables = bundle.load_release(release), read_table_options(options)
-    return load_joined_rows(
+    with open_joined_rows(
         root / source, make_params(root), opened, labels={}, keep=["days_until_known"], tables=tables
-    )
+    ) as joined:
+        return pd.concat(joined.read(7)), dict(joined.origins)
 
 
 def test_files_with_rows_of_the_main_table_are_joined(work: Path, release: Path) -> None:
@@ -244,6 +245,7 @@ def test_example_of_the_documentation_is_a_row_of_flights() -> None:
 
 def test_command_of_the_documentation_is_understood() -> None:
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-    (command,) = [line for line in page.splitlines() if line.startswith("labkit predict flights")]
-    given = predict_command.make_context("predict", command.split()[2:]).params
-    assert read_table_options(given["tables"]) == {"weather": Path("forecast.csv")}
+    commands = [line for line in page.splitlines() if line.startswith("labkit predict flights")]
+    joined, folder = (predict_command.make_context("predict", command.split()[2:]).params for command in commands)
+    assert read_table_options(joined["tables"]) == {"weather": Path("forecast.csv")}
+    assert folder["source"] == Path("flights")

@@ -1,6 +1,7 @@
 """Commands for registered models: list them, promote one by hand, roll back, predict with the champion."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -105,7 +106,7 @@ def rollback(experiment: str, version: int | None, reason: str) -> None:
     echo(promotion.roll_back(load_params(experiment), version, reason=reason))
 
 
-@click.command(short_help="Predict the rows of a file with the published model.")
+@click.command(short_help="Predict the rows of a file or folder with the published model.")
 @click.argument("experiment", shell_complete=complete_experiment)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
@@ -133,16 +134,21 @@ def predict(
 
     SOURCE is read like the experiment's main table, as declared in its params: encoding, delimiter, decimal comma,
     dates. It has the columns of the main table, which are joined with those of other tables as in training, or has the
-    joined columns already.
+    joined columns already. SOURCE may also be a folder: its files are the parts of one table, in the order of their
+    names.
 
     DESTINATION is written as CSV or Parquet, according to its extension: the columns that the params leave out as
     identifiers (row numbers if SOURCE has none), the prediction, the probability of each class, and the threshold by
     which the prediction is decided if one was chosen by costs.
 
+    Rows are predicted 100,000 at a time. What is finished is kept in a hidden folder beside DESTINATION until all are:
+    the same command goes on after it was interrupted or killed. DESTINATION appears when it is whole.
+
     \b
     labkit predict diabetes new_patients.csv predictions.csv
     labkit predict churn customers.csv out.parquet --keep region --keep city
     labkit predict flights tomorrow.csv out.csv --table weather=forecast.csv
+    labkit predict churn customers/ out.parquet
     """
     from labkit.params.load import load_params
     from labkit.serving.batch_files import check_batch_files
@@ -154,7 +160,8 @@ def predict(
 
     os.environ.update(paths.make_environment())
     files = read_table_options(tables)
-    summary = predict_file(experiment, source, destination, keep=keep, tables=files, overwrite=overwrite)
+    show = partial(echo, is_error=True)
+    summary = predict_file(experiment, source, destination, keep=keep, tables=files, overwrite=overwrite, show=show)
     if is_json:
         print_json(summary.to_dict())
     else:

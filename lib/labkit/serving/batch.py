@@ -1,12 +1,14 @@
-"""Batch prediction with the published model, from one table file to another.
+"""Batch prediction with the published model, from a table file, or a folder of them, to another file.
 
-This is not the service, but rows go through the same release as there.
+This is not the service, but rows go through the same release as there. They are read, predicted and written in batches,
+so memory does not depend on their number; see `labkit.serving.batch_parts` for how a killed prediction goes on.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +16,38 @@ import numpy as np
 import pandas as pd
 
 from labkit import paths
-from labkit.data.table_files import save_table
-from labkit.errors import DataError, ModelError, ParamsError, list_briefly
-from labkit.features.row_features import RowFeatures
-from labkit.features.table_columns import take_columns
+from labkit.errors import DataError, ModelError, ParamsError
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import make_predictions
-from labkit.model.release.bundle import load_release
+from labkit.model.release.bundle import Release, load_release
 from labkit.names import PROBABILITY
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.renamed import find_holdout_metric
+from labkit.run.records import registry
 from labkit.run.records.champion_moves import load_champion
 from labkit.serving.batch_files import (
     PREDICTION,
     ROW,
     THRESHOLD,
+    TRUE_VALUE,
     check_batch_files,
     list_carried,
+    list_sources,
 )
-from labkit.serving.batch_tables import load_joined_rows
+from labkit.serving.batch_parts import Parts, open_parts
+from labkit.serving.batch_progress import BatchProgress
+from labkit.serving.batch_remarks import InputCounts
+from labkit.serving.batch_tables import JoinedBatches, open_joined_rows
 from labkit.stages.publish import fetch_release
-from labkit.storage.atomic import atomic_write
+from labkit.storage.digests import digest
 from labkit.units import format_count
 
-MOST_REMARKS = 20
+PART_ROWS = 100_000
+"""Rows that are read, predicted and written together."""
+MOST_SCORED = 1_000_000
+"""Most rows that are scored; of more, every second, third … one."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,15 @@ class Score:
     ----------
     value
         None if the metric cannot be computed; `reason` then is why.
+    n_rows
+        Number of rows that were scored, evenly spread; None if all were.
     """
 
     metric: str
     value: float | None
     holdout: float
     reason: str = ""
+    n_rows: int | None = None
 
     def __str__(self) -> str:
         """Return the score, or why there is none, as a line."""
@@ -66,7 +77,8 @@ class Score:
         is_large = abs(self.holdout) >= 1000
         here, there, difference = (f"{value:,.0f}" if is_large else f"{value:.4g}" for value in values)
         sign = "" if self.value < self.holdout else "+"
-        return f"{self.metric} on these rows {here}, on the holdout {there}: {sign}{difference}"
+        scored = "these rows" if self.n_rows is None else f"{self.n_rows:,} of these rows"
+        return f"{self.metric} on {scored} {here}, on the holdout {there}: {sign}{difference}"
 
 
 @dataclass(frozen=True)
@@ -123,15 +135,16 @@ def predict_file(
     keep: Sequence[str] = (),
     tables: Mapping[str, Path] | None = None,
     overwrite: bool = False,
+    show: Callable[[str], object] = lambda line: None,
 ) -> BatchSummary:
-    """Predict every row of a file with the champion and return a summary.
+    """Predict every row of a file, or of all files of a folder, with the champion and return a summary.
 
     Parameters
     ----------
     source
-        A file in the format of the main table, with its columns or with the joined raw columns that the model was
-        trained on. Other columns are ignored except for declared identifiers and for the target: where its true values
-        are known, the predictions are scored.
+        A file, or a folder of files, in the format of the main table, with its columns or with the joined raw columns
+        that the model was trained on. Other columns are ignored except for declared identifiers and for the target:
+        where its true values are known, the predictions are scored.
     destination
         CSV or Parquet, by its suffix: the declared identifiers that the source has, or else column `row`, its number
         from 1 on; the columns to keep; column `prediction`; for classification a column `probability_<class>` for each
@@ -142,6 +155,8 @@ def predict_file(
         Files of joined tables by name, for rows of the main table; see `labkit.serving.batch_tables`.
     overwrite
         Whether a file that labkit did not write may be replaced; the source never is.
+    show
+        Called with a line on the progress every few seconds.
 
     Returns
     -------
@@ -164,56 +179,99 @@ def predict_file(
     champion = load_champion(params.experiment)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         opened = load_release(fetch_release(champion, Path(scratch)))
-        inputs, target = opened.row_features.inputs_, params.data.target.column
-        labels = {**opened.row_features.categories_, target: opened.facts["classes"]}
-        loaded, origins = load_joined_rows(source, params, opened, labels=labels, keep=keep, tables=tables or {})
-        rows = loaded[[name for name in loaded if name in inputs or name == target]]
-        predicted = opened.predict(rows)
-        remarks = describe_inputs(rows, opened.row_features)
-    predictions = pd.concat(
-        [select_carried(loaded, params, keep), make_prediction_table(predicted, opened.facts)], axis="columns"
-    )
-    if destination.suffix == ".parquet":
-        save_table(destination, predictions)
-    else:
-        with atomic_write(destination) as beside:
-            predictions.to_csv(beside, index=False)
+        labels = {**opened.row_features.categories_, params.data.target.column: opened.facts["classes"]}
+        with open_joined_rows(source, params, opened, labels=labels, keep=keep, tables=tables or {}) as joined:
+            n_rows, origins = joined.rows.n_rows, joined.origins
+            plan = make_plan(source, params, champion, keep=keep, tables=joined.files)
+            with open_parts(destination, plan) as parts:
+                n_parts, counts, is_scored = predict_parts(joined, opened, parts, params, keep=keep, show=show)
+                columns = parts.join(destination, n_parts).names
+                score = score_parts(parts, n_parts, n_rows, opened.facts, params) if is_scored else None
+        remarks = counts.describe(opened.row_features)
     threshold = opened.facts.get("threshold")
     return BatchSummary(
         experiment=experiment,
         version=champion.number,
-        n_rows=len(predictions),
+        n_rows=n_rows,
         destination=str(destination),
-        columns=tuple(map(str, predictions)),
+        columns=tuple(columns),
         positive=None if threshold is None else opened.facts["positive"],
         threshold=threshold,
         remarks=tuple(remarks),
-        score=compute_score(rows, predicted, opened.facts, params),
+        score=score,
         tables=origins,
     )
+
+
+def make_plan(
+    source: Path, params: Params, champion: registry.Version, *, keep: Sequence[str], tables: Sequence[Path]
+) -> dict[str, Any]:
+    """Return what the predictions depend on, as plain data; files by size and time of their last change."""
+    files = [(path, path.stat()) for path in [*list_sources(source), *tables]]
+    return {
+        "release": champion.digest,
+        "params": digest([params.model_dump_json()]),
+        "keep": list(keep),
+        "files": [[str(path.absolute()), state.st_size, state.st_mtime_ns] for path, state in files],
+        "part_rows": PART_ROWS,
+        "labkit": version("labkit"),
+    }
+
+
+def predict_parts(
+    joined: JoinedBatches,
+    opened: Release,
+    parts: Parts,
+    params: Params,
+    *,
+    keep: Sequence[str],
+    show: Callable[[str], object],
+) -> tuple[int, InputCounts, bool]:
+    """Predict the parts that are not finished.
+
+    Returns
+    -------
+    tuple of int, InputCounts and bool
+        Number of parts, counts of all rows, and whether all rows have a true value.
+    """
+    inputs, target = opened.row_features.inputs_, params.data.target.column
+    progress, counts, is_scored, n_done, number = BatchProgress(show), InputCounts(), True, 0, -1
+    for number, loaded in enumerate(joined.read(PART_ROWS)):
+        facts = parts.find_facts(number, len(loaded))
+        is_kept = facts is not None
+        if facts is None:
+            rows = loaded[[name for name in loaded if name in inputs or name == target]]
+            predictions = make_prediction_table(opened.predict(rows), opened.facts)
+            carried = select_carried(loaded, params, keep)
+            is_known = target in rows and not rows[target].isna().any()
+            true = {TRUE_VALUE: rows[target].to_numpy()} if is_known else {}
+            made = pd.concat([carried, predictions], axis="columns").assign(**true)
+            facts = {"counts": InputCounts.count(rows, opened.row_features).to_dict(), "is_known": bool(is_known)}
+            parts.save(number, made, facts)
+        counts.add(InputCounts.from_dict(facts["counts"]))
+        is_scored &= facts["is_known"]
+        n_done += len(loaded)
+        progress(n_done, joined.rows.n_rows, is_kept=is_kept)
+    return number + 1, counts, is_scored
+
+
+def score_parts(parts: Parts, n_parts: int, n_rows: int, facts: Mapping[str, Any], params: Params) -> Score | None:
+    """Return the score of finished parts with true values, on as many rows as fit into memory."""
+    every = -(-n_rows // MOST_SCORED)
+    rows = parts.sample(n_parts, every=every)
+    names = [f"{PROBABILITY}{label}" for label in facts["classes"]]
+    predicted = rows[names].to_numpy() if names else rows[PREDICTION].to_numpy()
+    true = pd.DataFrame({params.data.target.column: rows[TRUE_VALUE]})
+    score = compute_score(true, predicted, facts, params)
+    return score if score is None or every == 1 else replace(score, n_rows=len(rows))
 
 
 def select_carried(loaded: pd.DataFrame, params: Params, keep: Sequence[str]) -> pd.DataFrame:
     """Return the columns that identify the rows, or their numbers from 1 on, and the columns to keep."""
     carried = loaded[[name for name in list_carried(params, keep) if name in loaded]].reset_index(drop=True)
     if not any(name in loaded for name in params.wrangling.list_identifiers()):
-        carried.insert(0, ROW, range(1, len(carried) + 1))
+        carried.insert(0, ROW, loaded.index + 1)
     return carried
-
-
-def describe_inputs(rows: pd.DataFrame, row_features: RowFeatures) -> list[str]:
-    """Return a line for each column that has values unseen by the model, or no values at all."""
-    lines = []
-    unseen = row_features.count_unseen(take_columns(rows, row_features.inputs_))
-    for name in row_features.inputs_:
-        n_known = int(rows[name].notna().sum())
-        if not n_known and name not in row_features.learnt_["empty"]:
-            lines.append(f"{name}: no value in any row")
-        elif found := unseen.get(name):
-            shown = list_briefly((repr(value) for value, _ in found.most_common()), most=3)
-            lines.append(f"{name}: {found.total():,} of {n_known:,} values were never seen in training: {shown}")
-    rest = len(lines) - MOST_REMARKS
-    return [*lines[:MOST_REMARKS], *([f"… and {rest} more columns of that kind"] if rest > 0 else [])]
 
 
 def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from labkit.console import make_printable
 from labkit.data.reading.formats import find_ending
-from labkit.errors import MissingDataError, ParamsError, find_nearest, list_briefly
+from labkit.errors import DataError, MissingDataError, ParamsError, find_nearest, list_briefly
 from labkit.names import PROBABILITY, normalize_spaces
 from labkit.params.experiment import Params
 
@@ -17,6 +17,8 @@ FORMATS = (".csv", ".parquet")
 """File suffixes of the formats in which predictions are written."""
 ROW, PREDICTION, THRESHOLD = "row", "prediction", "threshold"
 """Names of the columns of row numbers, predictions and the threshold."""
+TRUE_VALUE = "labkit:true"
+"""Name of the column of true values in parts that are not finished; see `labkit.serving.batch_parts`."""
 
 
 def list_carried(params: Params, keep: Iterable[str]) -> list[str]:
@@ -27,7 +29,7 @@ def list_carried(params: Params, keep: Iterable[str]) -> list[str]:
 
 def is_own(name: str) -> bool:
     """Return whether a name is that of a column that labkit writes itself."""
-    return name in (ROW, PREDICTION, THRESHOLD) or name.startswith(PROBABILITY)
+    return name in (ROW, PREDICTION, THRESHOLD, TRUE_VALUE) or name.startswith(PROBABILITY)
 
 
 def check_batch_files(params: Params, source: Path, destination: Path, *, keep: Sequence[str], overwrite: bool) -> None:
@@ -51,7 +53,7 @@ def check_batch_files(params: Params, source: Path, destination: Path, *, keep: 
     """
     if taken := [name for name in keep if is_own(normalize_spaces(name))]:
         raise ParamsError(f"--keep {taken[0]}: the predictions have a column of that name: rename it in {source}")
-    check_source(source)
+    list_sources(source)
     check_destination(destination, source, overwrite=overwrite, carried=list_carried(params, keep))
 
 
@@ -65,12 +67,43 @@ def check_source(source: Path) -> None:
     find_ending(source, str(source))
 
 
+def list_sources(source: Path) -> list[Path]:
+    """Return the files to read: the source itself or, of a folder, its files by name.
+
+    Files whose names begin with `.` or `_`, such as `_SUCCESS`, are left out, as by other programs that write tables in
+    parts.
+
+    Raises
+    ------
+    MissingDataError
+        There is no such file, or the folder has none.
+    DataError
+        The format of a file is not supported, the files differ in format, or the folder has folders in it.
+    """
+    if not source.is_dir():
+        check_source(source)
+        return [source]
+    found = sorted(path for path in source.iterdir() if not path.name.startswith((".", "_")))
+    if not found:
+        raise MissingDataError(f"{make_printable(str(source))}: the folder has no files: name one with files of rows")
+    if folders := [path.name for path in found if path.is_dir()]:
+        where = make_printable(str(source))
+        raise DataError(f"{where}: has a folder {folders[0]!r} in it: name a folder with files of rows only")
+    endings = [find_ending(path, str(path)) for path in found]
+    if odd := [place for place, ending in enumerate(endings) if ending != endings[0]]:
+        first, other = (f"{found[place].name!r} ({endings[place]})" for place in (0, odd[0]))
+        raise DataError(f"{make_printable(str(source))}: {first} and {other} differ in format: give one format only")
+    return found
+
+
 def check_destination(destination: Path, source: Path, *, overwrite: bool, carried: Sequence[str] = ()) -> None:
     """Refuse a destination that is not CSV or Parquet, cannot be written to, or would lose existing content."""
     if destination.suffix not in FORMATS:
         raise ParamsError(f"{destination}: {destination.suffix or 'no extension'}: use .csv or .parquet")
     if not destination.parent.is_dir():
         raise ParamsError(f"{destination.parent}: no such folder")
+    if source.is_dir() and destination.resolve().parent == source.resolve():
+        raise ParamsError(f"{destination}: is in the folder with the rows to predict, {source}: name another place")
     if not destination.exists():
         return
     if destination.samefile(source):

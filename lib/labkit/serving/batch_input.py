@@ -1,12 +1,14 @@
-"""Reading of the rows to predict, by the rules that apply to the experiment's main table.
+"""Reading of the rows to predict, by the rules that apply to the experiment's main table, in batches.
 
 Only the columns that the model needs are read, and the target where it is known; other columns may hold anything. See
 `labkit.data.reading.raw_table` for how a file is read by these rules.
 """
 
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,14 +17,17 @@ import pyarrow as pa
 from labkit.data.computed_columns import add_column, list_computed, read_target
 from labkit.data.reading.formats import DELIMITERS, find_ending, name_format
 from labkit.data.reading.raw_table import RawTable, Source, open_file
-from labkit.errors import DataError, list_briefly, name_nearest
+from labkit.errors import DataError, get_first_line, list_briefly, name_nearest
 from labkit.features import expressions
 from labkit.features.arrays import number_to_string
 from labkit.features.parse_text import read_yes_no
 from labkit.features.table_columns import is_numeric
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
-from labkit.serving.batch_files import check_carried, check_source, list_carried
+from labkit.serving.batch_files import check_carried, check_source, list_carried, list_sources
+
+LIFTED = {"max_rows": sys.maxsize, "max_bytes": sys.maxsize}
+"""Limits of tables that are read in batches, of which memory never holds more than one."""
 
 
 @contextmanager
@@ -73,29 +78,124 @@ def load_rows(
     """
     check_source(source)
     with name_by_format(source) as path:
-        return load_source(Source(path, str(source)), params, inputs, labels or {}, keep)
+        spec = follow_ending(params.data.tables[params.data.main_table], path)
+        (rows,) = open_batches([Source(path, str(source))], params, spec, inputs, labels or {}, keep).read(sys.maxsize)
+        return rows
+
+
+@contextmanager
+def open_rows_in_batches(
+    source: Path,
+    params: Params,
+    inputs: Mapping[str, str],
+    *,
+    labels: Mapping[str, Sequence[object]],
+    keep: Sequence[str],
+) -> Iterator["RowBatches"]:
+    """Yield the rows of a file, or of all files of a folder in the order of their names; see `load_rows`."""
+    files = list_sources(source)
+    with ExitStack() as named:
+        sources = [Source(named.enter_context(name_by_format(path)), str(path)) for path in files]
+        spec = follow_ending(params.data.tables[params.data.main_table], sources[0].path).model_copy(update=LIFTED)
+        yield open_batches(sources, params, spec, inputs, labels, keep)
 
 
 def load_header(source: Path, params: Params) -> list[str]:
     """Return the names of the columns of a file with rows, read by the rules of the main table; see `load_rows`."""
-    check_source(source)
-    with name_by_format(source) as path:
-        spec = follow_ending(params.data.tables[params.data.main_table], path)
+    first = list_sources(source)[0]
+    with name_by_format(first) as path:
+        spec = follow_ending(params.data.tables[params.data.main_table], path).model_copy(update=LIFTED)
         return open_file(Source(path, str(source)), restrict(spec, [], {})).names
 
 
-def load_source(
-    source: Source,
+@dataclass(frozen=True)
+class RowBatches:
+    """Opened rows to predict.
+
+    Attributes
+    ----------
+    kinds
+        Kind of each raw column, and of a target with classes. Columns that a rule converts to another type are left
+        out, as the model applies the rule.
+    labels
+        See `load_rows`.
+    """
+
+    table: RawTable
+    params: Params
+    kinds: Mapping[str, str]
+    labels: Mapping[str, Sequence[object]]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.table.n_rows
+
+    def read(self, n_rows: int) -> Iterator[pd.DataFrame]:
+        """Yield the rows in batches of `n_rows`, the last one smaller; the index counts all rows from 0.
+
+        Raises
+        ------
+        DataError
+            A value does not have the type of its column.
+        """
+        n_before = 0
+        for batch in rebatch(self.table.read(), n_rows, self.table.where):
+            rows = self.prepare(batch.to_pandas())
+            yield rows.set_axis(pd.RangeIndex(n_before, n_before + len(rows)))
+            n_before += len(rows)
+
+    def prepare(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return rows with computed columns that the file lacks, spelled as the model knows the values."""
+        where = self.table.where
+        for name, expression in list_computed(self.params.data).items():
+            if name not in rows and {*expressions.find_names(expression)} <= {*rows.columns}:
+                rows = add_column(rows, name, expression)
+        for name, kind in self.kinds.items():
+            if name in rows:
+                rows[name] = match_spelling(rows[name], kind, self.labels.get(name, ()), f"{where}: column {name!r}")
+        check_numbers(rows, self.kinds, where)
+        return read_target(rows, self.params.data.target)
+
+
+def rebatch(tables: Iterable[pa.Table], n_rows: int, where: str) -> Iterator[pa.Table]:
+    """Yield the rows of tables in tables of `n_rows`, the last one smaller."""
+    held: list[pa.Table] = []
+    n_held = 0
+    for table in tables:
+        start = 0
+        while start < table.num_rows:
+            held.append(table.slice(start, n_rows - n_held))
+            start, n_held = start + held[-1].num_rows, n_held + held[-1].num_rows
+            if n_held == n_rows:
+                yield concatenate(held, where)
+                held, n_held = [], 0
+    if held:
+        yield concatenate(held, where)
+
+
+def concatenate(tables: Sequence[pa.Table], where: str) -> pa.Table:
+    """Return the rows of tables; whole numbers and others are of one kind, strings of another."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        what = f"a column has another type in a later file ({get_first_line(error)})"
+        raise DataError(f"{where}: {what}: write it alike in all files") from error
+
+
+def open_batches(
+    sources: list[Source],
     params: Params,
+    spec: Table,
     inputs: Mapping[str, str],
     labels: Mapping[str, Sequence[object]],
-    keep: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Read the rows to predict; see `load_rows`."""
+    keep: Sequence[str],
+) -> RowBatches:
+    """Return the rows of files, ready to be read; see `load_rows`."""
+    source = sources[0]
     # Columns that a rule converts to another type are read as written: the model itself applies the rules first.
     typed = {name for name, rule in params.wrangling.rules.items() if rule.type is not None}
     as_read = {name: kind for name, kind in inputs.items() if name not in typed}
-    spec = follow_ending(params.data.tables[params.data.main_table], source.path)
     names = open_file(source, restrict(spec, [], {})).names
     needed = list_needed(params, inputs, names)
     if missing := [name for name in needed if name not in names]:
@@ -110,17 +210,8 @@ def load_source(
     kept = [name for name in names if name in {*needed, target, *carried}]
     as_written = {**as_read, **dict.fromkeys(carried, "category")}
     table = restrict(spec, kept, as_written, skip=[name for name in names if name not in kept])
-    batches = list(RawTable(params.data.main_table, table, [source]).read())
-    rows = pa.concat_tables(batches).to_pandas()
-    for name, expression in list_computed(params.data).items():
-        if name not in rows and {*expressions.find_names(expression)} <= {*rows.columns}:
-            rows = add_column(rows, name, expression)
-    wanted = {**as_read, **({target: "category"} if target in labels else {})}
-    for name, kind in wanted.items():
-        if name in rows and name not in typed:
-            rows[name] = match_spelling(rows[name], kind, labels.get(name, ()), f"{source.where}: column {name!r}")
-    check_numbers(rows, as_read, source)
-    return read_target(rows, params.data.target)
+    wanted = {**as_read, **({target: "category"} if target in labels and target not in typed else {})}
+    return RowBatches(RawTable(params.data.main_table, table, sources), params, wanted, labels)
 
 
 def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> list[str]:
@@ -187,7 +278,8 @@ def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where
         return values
     spelled = {read_yes_no(str(label)): str(label) for label in labels if label}
     is_yes_no = {*spelled} == {0.0, 1.0} and len(spelled) == len([label for label in labels if label])
-    if pd.api.types.is_bool_dtype(values) and not is_yes_no:
+    # Not by the type of the column: with missing values it is another in batches that have some.
+    if pd.api.types.infer_dtype(values, skipna=True) == "boolean" and not is_yes_no:
         shown = list_briefly(map(repr, labels), most=3) or "no categories"
         raise DataError(f"{where} holds True and False, the model knows {shown}: write it as in the training data")
     if not is_yes_no:
@@ -201,11 +293,9 @@ def match_spelling(values: pd.Series, kind: str, labels: Sequence[object], where
     return values.map(spell, na_action="ignore")
 
 
-def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], source: Source) -> None:
+def check_numbers(rows: pd.DataFrame, inputs: Mapping[str, str], where: str) -> None:
     """Refuse non-numeric values where the model needs numbers."""
-    for name, kind in inputs.items():
+    for name in (name for name, kind in inputs.items() if kind in ("number", "boolean")):
         values = rows[name].dropna()
-        if kind in ("number", "boolean") and len(values) and not is_numeric(values.infer_objects()):
-            raise DataError(
-                f"{source.where}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the training data"
-            )
+        if len(values) and not is_numeric(values.infer_objects()):
+            raise DataError(f"{where}: column {name!r} holds {values.iloc[0]!r}: give numbers, as in the training data")

@@ -4,7 +4,9 @@ Rows of the main table are joined as in training, with the rows that the release
 names, and else with the raw tables of the checkout.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +21,15 @@ from labkit.features.table_columns import take_columns
 from labkit.model.release.bundle import Release
 from labkit.params.experiment import Params
 from labkit.serving.batch_files import check_source
-from labkit.serving.batch_input import check_numbers, follow_ending, load_header, load_rows, name_by_format, restrict
+from labkit.serving.batch_input import (
+    RowBatches,
+    check_numbers,
+    follow_ending,
+    load_header,
+    name_by_format,
+    open_rows_in_batches,
+    restrict,
+)
 from labkit.stages.source import find_raw_file
 
 ONLY_JOINED = (
@@ -49,7 +59,37 @@ def read_table_options(options: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def load_joined_rows(
+@dataclass(frozen=True)
+class JoinedBatches:
+    """Rows to predict, which are joined as they are read if they are rows of the main table.
+
+    Attributes
+    ----------
+    main_table
+        How they are joined; None if they have the joined columns.
+    origins
+        Where the rows of each joined table came from; empty if none is joined here.
+    files
+        The files among these.
+    """
+
+    rows: RowBatches
+    main_table: MainTable | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[Path] = ()
+
+    def read(self, n_rows: int) -> Iterator[pd.DataFrame]:
+        """Yield the rows with the columns of the model in batches; see `labkit.serving.batch_input.RowBatches.read`."""
+        for rows in self.rows.read(n_rows):
+            if self.main_table is None:
+                yield rows
+                continue
+            made = self.main_table.join(take_columns(rows, self.main_table.columns))
+            yield rows.join(pd.DataFrame({name: made[name] for name in made if name not in rows}, index=rows.index))
+
+
+@contextmanager
+def open_joined_rows(
     source: Path,
     params: Params,
     opened: Release,
@@ -57,8 +97,8 @@ def load_joined_rows(
     labels: Mapping[str, Sequence[object]],
     keep: Sequence[str],
     tables: Mapping[str, Path],
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Read the rows to predict and join them if they are rows of the main table.
+) -> Iterator[JoinedBatches]:
+    """Open the rows to predict, with the tables that rows of the main table are joined with.
 
     Parameters
     ----------
@@ -66,11 +106,6 @@ def load_joined_rows(
         See `labkit.serving.batch_input.load_rows`.
     tables
         Files of joined tables by name, which take the place of the rows that the release carries.
-
-    Returns
-    -------
-    tuple of pandas.DataFrame and dict
-        The rows, and where the rows of each joined table came from; empty if none was joined here.
 
     Raises
     ------
@@ -86,16 +121,20 @@ def load_joined_rows(
         if tables:
             why = "the release takes joined columns only" if main_table is None else f"{source} has the joined columns"
             raise ParamsError(f"--table {min(tables)}: {why}: leave the option out")
+        joined, origins = None, dict[str, str]()
+    else:
+        joined, origins = add_tables(main_table, params, tables)
+    named = [name for name, origin in origins.items() if origin != RELEASE]
+    files = [path for name in named if (path := tables.get(name) or find_raw_file(params.experiment, name))]
+    taken = inputs if joined is None else joined.columns
+    with ExitStack() as opening:
         try:
-            return load_rows(source, params, inputs, labels=labels, keep=keep), {}
+            rows = opening.enter_context(open_rows_in_batches(source, params, taken, labels=labels, keep=keep))
         except DataError as error:
             if main_table is None and params.data.joins and {*inputs} - {*names}:
                 raise DataError(f"{error}; {ONLY_JOINED}") from error
             raise
-    joined, origins = add_tables(main_table, params, tables)
-    rows = load_rows(source, params, joined.columns, labels=labels, keep=keep)
-    made = pd.DataFrame(joined.join(take_columns(rows, joined.columns)), index=rows.index)
-    return rows.join(made[[name for name in made if name not in rows]]), origins
+        yield JoinedBatches(rows, joined, origins, files)
 
 
 def add_tables(main_table: MainTable, params: Params, files: Mapping[str, Path]) -> tuple[MainTable, dict[str, str]]:
@@ -128,5 +167,5 @@ def load_table_file(name: str, path: Path, params: Params, kinds: Mapping[str, s
         skip = [column for column in names if column not in kinds]
         table = restrict(spec, [*kinds], kinds, skip=skip)
         rows = pa.concat_tables(list(RawTable(name, table, [source]).read())).to_pandas()
-        check_numbers(rows, kinds, source)
+        check_numbers(rows, kinds, source.where)
     return rows

@@ -1,0 +1,144 @@
+"""Finished parts of a batch prediction, kept beside the destination until all rows are predicted.
+
+A prediction that was killed goes on where it stopped. The destination appears only when it is whole, by a rename.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labkit.errors import DataError, LabkitError, ParamsError
+from labkit.serving.batch_files import TRUE_VALUE
+from labkit.storage.atomic import atomic_write, parse_json, write_json
+from labkit.storage.locks import open_lock, take_lock
+
+PLAN, LOCK, FACTS = "plan.json", "lock", b"labkit"
+"""Names of the file that says what the parts belong to, of the lock, and of the facts in the metadata of a part."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The finished parts in a folder, numbered from 0."""
+
+    folder: Path
+
+    def name(self, number: int) -> Path:
+        """Return the path of a part."""
+        return self.folder / f"{number:06}.parquet"
+
+    def save(self, number: int, predictions: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+        """Write a part, with facts on it as plain data."""
+        table = pa.Table.from_pandas(predictions, preserve_index=False)
+        table = table.replace_schema_metadata({FACTS: json.dumps(facts).encode()})
+        with atomic_write(self.name(number)) as beside:
+            pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
+
+    def load(self, number: int) -> pa.Table:
+        """Read a part.
+
+        Raises
+        ------
+        DataError
+            It does not exist, or is damaged.
+        """
+        try:
+            return pq.read_table(self.name(number), page_checksum_verification=True, memory_map=False)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.name(number)}: missing or damaged: predict again") from error
+
+    def find_facts(self, number: int, n_rows: int) -> dict[str, Any] | None:
+        """Return the facts on a part that is whole and has so many rows; None if there is no such part."""
+        try:
+            table = self.load(number)
+            facts = parse_json((table.schema.metadata or {})[FACTS])
+        except (DataError, KeyError, ValueError):
+            return None
+        return facts if table.num_rows == n_rows and isinstance(facts, dict) else None
+
+    def find_schema(self, n_parts: int) -> pa.Schema:
+        """Return the columns of the destination, of types that hold the values of all parts."""
+        schemas = [pq.read_schema(self.name(number)).remove_metadata() for number in range(n_parts)]
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
+        return pa.schema([field for field in schema if field.name != TRUE_VALUE])
+
+    def join(self, destination: Path, n_parts: int) -> pa.Schema:
+        """Write the destination from all parts, and return its columns."""
+        schema = self.find_schema(n_parts)
+        with atomic_write(destination) as beside:
+            if destination.suffix == ".parquet":
+                with pq.ParquetWriter(beside, schema, compression="zstd", write_page_checksum=True) as writer:
+                    for number in range(n_parts):
+                        writer.write_table(self.load(number).select(schema.names).cast(schema))
+            else:
+                with beside.open("w", encoding="utf-8", newline="") as stream:
+                    for number in range(n_parts):
+                        frame = self.load(number).select(schema.names).cast(schema).to_pandas()
+                        write_times(frame).to_csv(stream, index=False, header=number == 0)
+        return schema
+
+    def sample(self, n_parts: int, *, every: int) -> pd.DataFrame:
+        """Return every so manieth row of all parts, with true values."""
+        taken, n_before = [], 0
+        for number in range(n_parts):
+            part = self.load(number)
+            places = pa.array(np.arange(-n_before % every, part.num_rows, every))
+            taken.append(part.take(places).replace_schema_metadata())
+            n_before += part.num_rows
+        return pa.concat_tables(taken, promote_options="permissive").to_pandas()
+
+
+def write_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with times as strings, each written alike whatever the others are."""
+    frame = frame.copy(deep=False)
+    for name in frame.select_dtypes(["datetime", "datetimetz"]):
+        frame[name] = frame[name].map(lambda time: time.isoformat(sep=" "), na_action="ignore")
+    return frame
+
+
+@contextmanager
+def open_parts(destination: Path, plan: Mapping[str, Any]) -> Iterator[Parts]:
+    """Yield the parts of an earlier attempt at the same plan, or none; they are removed unless the attempt was killed.
+
+    Parameters
+    ----------
+    plan
+        All that the predictions depend on, as plain data.
+
+    Raises
+    ------
+    ParamsError
+        Another process is writing the destination.
+    """
+    folder = destination.with_name(f".{destination.name}.parts")
+    with open_lock(folder / LOCK) as handle:
+        if not take_lock(handle, is_waiting=False):
+            raise ParamsError(f"{destination}: another labkit predict is writing it: wait, or name another file")
+        if load_plan(folder) != plan:
+            for path in folder.iterdir():
+                if path.name != LOCK:
+                    path.unlink()
+            write_json(folder / PLAN, plan)
+        try:
+            yield Parts(folder)
+        except LabkitError as error:
+            if error.exit_code == 2:  # the input is at fault, so the parts are of no use
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+def load_plan(folder: Path) -> Any:
+    """Return the plan of the parts in a folder; None without a readable one."""
+    try:
+        return parse_json((folder / PLAN).read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,186 @@
+"""Predictions in parts: folders of files, parts that are kept after an interruption, and a destination that is whole."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from labkit.errors import LabkitError
+from labkit.serving import batch, batch_parts
+from labkit.serving.batch import predict_file
+from labkit.serving.batch_files import list_sources
+from labkit.serving.batch_parts import Parts
+from labkit.serving.batch_progress import BatchProgress
+from labkit.storage.locks import hold_lock
+
+from tests.serving.test_batch import INPUTS, TABLE
+from tests.serving.test_batch import champion as champion
+
+
+@pytest.fixture
+def parted(champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder whose files have 12 rows in all, of which five are a part."""
+    (tmp_path / "rows").mkdir()
+    INPUTS.head(7).to_parquet(tmp_path / "rows" / "a.parquet", index=False)
+    INPUTS.tail(5).to_parquet(tmp_path / "rows" / "b.parquet", index=False)
+    (tmp_path / "rows" / "_SUCCESS").touch()
+    (tmp_path / "rows" / ".a.parquet.crc").touch()
+    monkeypatch.setattr(batch, "PART_ROWS", 5)
+    return tmp_path
+
+
+def predict(folder: Path, name: str = "out.parquet") -> pd.DataFrame:
+    """Predict the rows of the folder and return the predictions."""
+    predict_file("e", folder / "rows", folder / name)
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [], "nothing is left over"
+    return pd.read_parquet(folder / name) if name.endswith(".parquet") else pd.read_csv(folder / name)
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, *, number: int) -> list[int]:
+    """Interrupt when a part is to be written, and return the numbers of those that are written."""
+    written: list[int] = []
+    save = Parts.save
+
+    def save_or_stop(self: Parts, place: int, *given: Any) -> None:
+        if place == number:
+            raise KeyboardInterrupt
+        written.append(place)
+        save(self, place, *given)
+
+    monkeypatch.setattr(Parts, "save", save_or_stop)
+    return written
+
+
+@pytest.mark.slow
+def test_files_of_a_folder_are_predicted_as_one_file(parted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = predict(parted)
+    assert found["row"].tolist() == list(range(1, 13))
+    pd.testing.assert_frame_equal(predict(parted, "out.csv"), found, check_dtype=False)
+    monkeypatch.setattr(batch, "PART_ROWS", 100)
+    INPUTS.to_parquet(parted / "whole.parquet", index=False)
+    predict_file("e", parted / "whole.parquet", parted / "one.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(parted / "one.parquet"), found)
+
+
+@pytest.mark.slow
+def test_interrupted_prediction_goes_on_with_the_parts_that_are_whole(
+    parted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = predict(parted, "expected.parquet")
+    with monkeypatch.context() as patch:
+        assert interrupt(patch, number=2) == []
+        with pytest.raises(KeyboardInterrupt):
+            predict_file("e", parted / "rows", parted / "out.parquet")
+    assert not (parted / "out.parquet").exists()
+    first = parted / ".out.parquet.parts" / "000000.parquet"
+    content = bytearray(first.read_bytes())
+    content[20] ^= 1
+    first.write_bytes(content)  # damaged: its checksum tells
+    with monkeypatch.context() as patch:
+        written = interrupt(patch, number=-1)
+        pd.testing.assert_frame_equal(predict(parted), expected)
+        assert written == [0, 2]
+
+
+@pytest.mark.slow
+def test_parts_of_other_rows_are_not_taken(parted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, number=2)
+        with pytest.raises(KeyboardInterrupt):
+            predict_file("e", parted / "rows", parted / "out.parquet")
+    INPUTS.head(7)[::-1].to_parquet(parted / "rows" / "a.parquet", index=False)
+    written = interrupt(monkeypatch, number=-1)
+    found = predict(parted)
+    assert written == [0, 1, 2]
+    assert found["probability_up"].tolist()[:7] != found["probability_up"].tolist()[6::-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n_rows", "message"),
+    [
+        (5, "column 'x' holds 'many': give numbers"),
+        (6, "a column has another type in a later file .*x.*: write it alike"),
+    ],
+)
+def test_a_fault_in_a_later_file_leaves_nothing(parted: Path, n_rows: int, message: str) -> None:
+    INPUTS.head(n_rows).to_parquet(parted / "rows" / "a.parquet", index=False)
+    INPUTS.tail(5).assign(x="many").to_parquet(parted / "rows" / "b.parquet", index=False)
+    with pytest.raises(LabkitError, match=message):
+        predict(parted)
+    assert [path.name for path in parted.iterdir()] == ["rows"]
+
+
+@pytest.mark.slow
+def test_two_predictions_do_not_write_one_file(parted: Path) -> None:
+    with (
+        hold_lock(parted / ".out.parquet.parts" / batch_parts.LOCK),
+        pytest.raises(LabkitError, match=r"out\.parquet: another labkit predict is writing it: wait, or name another"),
+    ):
+        predict_file("e", parted / "rows", parted / "out.parquet")
+
+
+@pytest.mark.slow
+def test_known_true_values_are_scored_over_all_parts(
+    champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TABLE.to_csv(tmp_path / "in.csv", index=False)
+    whole = predict_file("e", tmp_path / "in.csv", tmp_path / "out.csv").score
+    monkeypatch.setattr(batch, "PART_ROWS", 7)
+    assert predict_file("e", tmp_path / "in.csv", tmp_path / "out.csv").score == whole
+    monkeypatch.setattr(batch, "MOST_SCORED", 50)
+    sampled = predict_file("e", tmp_path / "in.csv", tmp_path / "out.csv").score
+    every_third = TABLE[::3].reset_index(drop=True)
+    every_third.to_csv(tmp_path / "third.csv", index=False)
+    third = predict_file("e", tmp_path / "third.csv", tmp_path / "out.csv").score
+    assert sampled is not None
+    assert third is not None
+    assert (sampled.value, sampled.n_rows) == (third.value, 40)
+    assert str(sampled).startswith("roc_auc on 40 of these rows ")
+
+
+@pytest.mark.slow
+def test_a_type_that_differs_between_parts_fits_all(parted: Path) -> None:
+    ids = pd.Series([*range(7), *[None] * 5], dtype="Int64")
+    at = pd.to_datetime(["2024-01-01 00:00"] * 7 + ["2024-01-01 10:30"] * 5)
+    for name, rows in (("a", slice(0, 7)), ("b", slice(7, 12))):
+        INPUTS.assign(id=ids, at=at)[rows].to_parquet(parted / "rows" / f"{name}.parquet", index=False)
+    predict_file("e", parted / "rows", parted / "out.csv", keep=["id", "at"])
+    lines = (parted / "out.csv").read_text().splitlines()
+    assert [line.split(",")[1:3] for line in (lines[1], lines[12])] == [
+        ["0.0", "2024-01-01 00:00:00"],
+        ["", "2024-01-01 10:30:00"],
+    ]
+
+
+BAD_FOLDERS = [
+    ([], "the folder has no files: name one with files of rows"),
+    (["a.csv", "b/"], "has a folder 'b' in it: name a folder with files of rows only"),
+    (["a.csv", "b.json"], r"'a.csv' (.csv) and 'b.json' (.json) differ in format: give one format only"),
+]
+
+
+@pytest.mark.parametrize(("names", "message"), BAD_FOLDERS)
+def test_folder_is_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    for name in names:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("x,y\n1,2\n")
+    with pytest.raises(LabkitError) as refused:
+        list_sources(tmp_path)
+    assert str(refused.value) == f"{tmp_path}: {message}"
+
+
+def test_destination_is_not_among_the_files_to_predict(champion: Path, tmp_path: Path) -> None:
+    INPUTS.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(LabkitError, match="is in the folder with the rows to predict, .*: name another place"):
+        predict_file("e", tmp_path, tmp_path / "out.csv")
+
+
+def test_progress_is_shown_every_ten_seconds_from_the_speed_of_this_attempt() -> None:
+    lines: list[str] = []
+    times = iter([0, 1, 6, 12, 15, 25])
+    progress = BatchProgress(lines.append, clock=lambda: next(times))
+    progress(200, 1000, is_kept=True)
+    for n_done in (300, 400, 500, 600):
+        progress(n_done, 1000)
+    progress(1000, 1000)
+    assert lines == ["500 of 1,000 rows predicted (50 %), about 20.0 s left"]
