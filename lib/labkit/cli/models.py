@@ -141,7 +141,7 @@ def predict(
     identifiers (row numbers if SOURCE has none), the prediction, the probability of each class, and the threshold by
     which the prediction is decided if one was chosen by costs.
 
-    Rows are predicted 100,000 at a time. What is finished is kept in a hidden folder beside DESTINATION until all are:
+    Rows are predicted 50,000 at a time. What is finished is kept in a hidden folder beside DESTINATION until all are:
     the same command goes on after it was interrupted or killed. DESTINATION appears when it is whole.
 
     \b

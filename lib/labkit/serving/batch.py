@@ -44,7 +44,7 @@ from labkit.stages.publish import fetch_release
 from labkit.storage.digests import digest
 from labkit.units import format_count
 
-PART_ROWS = 100_000
+PART_ROWS = 50_000
 """Rows that are read, predicted and written together."""
 MOST_SCORED = 1_000_000
 """Most rows that are scored; of more, every second, third … one."""
