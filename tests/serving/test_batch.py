@@ -10,19 +10,12 @@ import pandas as pd
 import pytest
 from labkit.data.table_files import save_table
 from labkit.errors import LabkitError
-from labkit.features.row_features import RowFeatures
-from labkit.model.release import bundle
-from labkit.model.training import comparison
 from labkit.params.load import load_params
-from labkit.run.records import registry
-from labkit.run.records.champion_moves import CHAMPION
 from labkit.serving.batch import BatchSummary, compute_score, make_prediction_table, predict_file
 from labkit.serving.batch_files import check_batch_files, check_destination
-from labkit.stages import publish
-from labkit.storage import digests
 
-from tests.own_store import work_in
-from tests.run.small import make_small
+from tests.serving.small_champion import INPUTS, PARAMS, TABLE, N
+from tests.serving.small_champion import champion as champion
 
 FACTS = {"classes": ["no", "yes"], "positive": "yes", "metric": "roc_auc", "metrics": {"holdout_roc_auc": 0.9}}
 PROBABILITIES = np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]])
@@ -67,52 +60,6 @@ def test_known_true_values_are_scored_beside_the_holdout() -> None:
     assert str(compute_score(rows.assign(late="yes"), PROBABILITIES, FACTS, params)) == one
 
 
-CITIES, N = ("red", "green", "blue"), 120
-TABLE = pd.DataFrame(
-    {
-        "x": np.random.default_rng(0).normal(size=N),
-        "city": [CITIES[n % 3] for n in range(N)],
-        "flag": ["yes" if n % 2 else "no" for n in range(N)],
-        "is_new": [n % 5 == 0 for n in range(N)],
-        "code": [f"{n % 4}" for n in range(N)],
-    }
-).assign(y=lambda table: np.where(table["x"] + (table["city"] == "red") > 0, "up", "down"))
-PARAMS = """\
-experiment: e
-seed: 0
-data:
-  tables: {t: {path: data/e/t.csv, texts: [code]}}
-  target: {column: "y", task: classification, positive: up}
-eda: {}
-wrangling: {}
-features: {}
-training: {metric: roc_auc}
-evaluation: {}
-deploy: {}
-"""
-
-
-@pytest.fixture(scope="module")
-def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a checkout with a published model of the table."""
-    with work_in(make_small(tmp_path_factory.mktemp("scoring") / "checkout", "eda")) as root:
-        (root / "params" / "e.yaml").write_text(PARAMS)
-        params = load_params("e")
-        row_features = RowFeatures.from_params(params).fit(TABLE.drop(columns="y"))
-        parts = [(row_features.transform(TABLE), TABLE["y"])]
-        model = comparison.fit_model("linear", row_features, parts, target=params.data.target, seed=0)
-        facts = {"experiment": "e", "task": "classification", "classes": ["down", "up"], "positive": "up",
-                 "metric": "roc_auc", "metrics": {"holdout_roc_auc": 0.9}, "onnx": {"reason": "off"}}  # fmt: skip
-        folder = root / "data" / "e" / "release"
-        folder.mkdir(parents=True)
-        bundle.write_release(
-            folder, model, graph=None, facts=facts, contract="{}", card="# Card\n", example=TABLE.drop(columns="y")
-        )
-        version = publish.register(params, bundle.load_release(folder), digests.compute_digest(folder))
-        registry.set_alias("e", CHAMPION, version)
-        yield root
-
-
 def predict(champion: Path, folder: Path, table: pd.DataFrame, name: str = "in.csv") -> tuple[list[str], pd.DataFrame]:
     """Return what is reported of a table's predictions, and these."""
     save = save_table if name.endswith(".parquet") else lambda path, frame: frame.to_csv(path, index=False)
@@ -120,9 +67,6 @@ def predict(champion: Path, folder: Path, table: pd.DataFrame, name: str = "in.c
     reported = str(predict_file("e", folder / name, folder / "out.csv", overwrite=True)).splitlines()
     assert reported[0] == f"{len(table)} rows predicted with e version 1 → {folder / 'out.csv'}"
     return reported[1:], pd.read_csv(folder / "out.csv")
-
-
-INPUTS = TABLE.drop(columns="y").head(12)
 
 
 @pytest.mark.slow

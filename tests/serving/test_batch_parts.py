@@ -8,13 +8,13 @@ import pytest
 from labkit.errors import LabkitError
 from labkit.serving import batch, batch_parts
 from labkit.serving.batch import predict_file
-from labkit.serving.batch_files import list_sources
+from labkit.serving.batch_files import list_row_files
 from labkit.serving.batch_parts import Parts
 from labkit.serving.batch_progress import BatchProgress
 from labkit.storage.locks import hold_lock
 
-from tests.serving.test_batch import INPUTS, TABLE
-from tests.serving.test_batch import champion as champion
+from tests.serving.small_champion import INPUTS, TABLE
+from tests.serving.small_champion import champion as champion
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_folder_is_refused(tmp_path: Path, names: list[str], message: str) -> No
     for name in names:
         (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("x,y\n1,2\n")
     with pytest.raises(LabkitError) as refused:
-        list_sources(tmp_path)
+        list_row_files(tmp_path)
     assert str(refused.value) == f"{tmp_path}: {message}"
 
 

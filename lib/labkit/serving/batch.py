@@ -34,7 +34,7 @@ from labkit.serving.batch_files import (
     TRUE_VALUE,
     check_batch_files,
     list_carried,
-    list_sources,
+    list_row_files,
 )
 from labkit.serving.batch_parts import Parts, open_parts
 from labkit.serving.batch_progress import BatchProgress
@@ -207,7 +207,7 @@ def make_plan(
     source: Path, params: Params, champion: registry.Version, *, keep: Sequence[str], tables: Sequence[Path]
 ) -> dict[str, Any]:
     """Return what the predictions depend on, as plain data; files by size and time of their last change."""
-    files = [(path, path.stat()) for path in [*list_sources(source), *tables]]
+    files = [(path, path.stat()) for path in [*list_row_files(source), *tables]]
     return {
         "release": champion.digest,
         "params": digest([params.model_dump_json()]),

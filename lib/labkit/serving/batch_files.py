@@ -53,7 +53,7 @@ def check_batch_files(params: Params, source: Path, destination: Path, *, keep: 
     """
     if taken := [name for name in keep if is_own(normalize_spaces(name))]:
         raise ParamsError(f"--keep {taken[0]}: the predictions have a column of that name: rename it in {source}")
-    list_sources(source)
+    list_row_files(source)
     check_destination(destination, source, overwrite=overwrite, carried=list_carried(params, keep))
 
 
@@ -67,7 +67,7 @@ def check_source(source: Path) -> None:
     find_ending(source, str(source))
 
 
-def list_sources(source: Path) -> list[Path]:
+def list_row_files(source: Path) -> list[Path]:
     """Return the files to read: the source itself or, of a folder, its files by name.
 
     Files whose names begin with `.` or `_`, such as `_SUCCESS`, are left out, as by other programs that write tables in

@@ -24,7 +24,7 @@ from labkit.features.parse_text import read_yes_no
 from labkit.features.table_columns import is_numeric
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
-from labkit.serving.batch_files import check_carried, check_source, list_carried, list_sources
+from labkit.serving.batch_files import check_carried, check_source, list_carried, list_row_files
 
 LIFTED = {"max_rows": sys.maxsize, "max_bytes": sys.maxsize}
 """Limits of tables that are read in batches, of which memory never holds more than one."""
@@ -93,7 +93,7 @@ def open_rows_in_batches(
     keep: Sequence[str],
 ) -> Iterator["RowBatches"]:
     """Yield the rows of a file, or of all files of a folder in the order of their names; see `load_rows`."""
-    files = list_sources(source)
+    files = list_row_files(source)
     with ExitStack() as named:
         sources = [Source(named.enter_context(name_by_format(path)), str(path)) for path in files]
         spec = follow_ending(params.data.tables[params.data.main_table], sources[0].path).model_copy(update=LIFTED)
@@ -102,7 +102,7 @@ def open_rows_in_batches(
 
 def load_header(source: Path, params: Params) -> list[str]:
     """Return the names of the columns of a file with rows, read by the rules of the main table; see `load_rows`."""
-    first = list_sources(source)[0]
+    first = list_row_files(source)[0]
     with name_by_format(first) as path:
         spec = follow_ending(params.data.tables[params.data.main_table], path).model_copy(update=LIFTED)
         return open_file(Source(path, str(source)), restrict(spec, [], {})).names
