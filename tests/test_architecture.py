@@ -139,6 +139,7 @@ ALLOWED = {
     "monitoring": {
         "artifacts",
         "data",
+        "data.labels",
         "data.reading",
         "features",
         "model.evaluation",

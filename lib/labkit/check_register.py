@@ -265,4 +265,34 @@ REGISTER: dict[str, Definition] = {
         "The model was not trained on a large part of the rows that there are.",
         "Add the new rows to the raw tables and run `labkit run`; the gate decides.",
     ),
+    "LK721": Definition(
+        "True values", "Performance",
+        "True values that cannot be joined are missing from all that is measured here.",
+        "Correct the ids or values where they are reported, or name a file with `--outcomes`.",
+    ),
+    "LK722": Definition(
+        "Metric against the holdout", "Performance",
+        "The model predicts worse than was measured before its release.",
+        "Look at the groups that got worse and at what has changed; train on the rows up to now.",
+    ),
+    "LK723": Definition(
+        "Calibration on true values", "Performance",
+        "Predictions are systematically too high or too low by now.",
+        "Train on the rows up to now; until then, treat probabilities and thresholds with care.",
+    ),
+    "LK724": Definition(
+        "Cost at the threshold in force", "Performance",
+        "Acting on the predictions costs more than was measured before the release.",
+        "Train on the rows up to now, which chooses the threshold again.",
+    ),
+    "LK725": Definition(
+        "Groups of rows that got worse", "Performance",
+        "For these rows the model errs more than it did on the holdout, even if it is as good on average.",
+        "Find out what changed for the group; collect rows of it and train again.",
+    ),
+    "LK726": Definition(
+        "Expected metric without true values", "Performance",
+        "The model is less sure than it was on the holdout. That it is wrong while it is sure cannot be seen here.",
+        "Get true values for a random sample of the rows, by feedback or by labelling.",
+    ),
 }  # fmt: skip

@@ -14,6 +14,7 @@ from labkit.data.table_files import save_table
 from labkit.model.release import bundle
 from labkit.monitoring.champion_check import find_history, find_pending, load_earlier
 from labkit.monitoring.profile_files import make_profile_files
+from labkit.monitoring.reference_performance import make_performance_files
 from labkit.monitoring.reference_profile import profile_release
 from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
@@ -143,3 +144,48 @@ def test_file_name_that_is_not_utf8_is_escaped(root: Path, params: Params) -> No
     done = call_in_process(root, "monitor", NAME, "--current", name)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"{NAME} v2: ok"), done.stdout + done.stderr
     assert load_earlier(NAME)[-1]["source"] == r"r\udcff.csv"
+
+
+def test_true_values_are_compared_with_the_holdout(root: Path, params: Params) -> None:
+    """After the test that publishes the champion."""
+    release = root / "data" / NAME / PLACES["release"]
+    rows = make_rows(9000, 3)
+    holdout = rows.assign(y=rows["a"] + rows["b"] / 2 + np.random.default_rng(4).normal(size=9000) / 5)
+    evaluation = {
+        "metric": "mae",
+        "confidence": 0.95,
+        "holdout": {"mae": {"value": 0.16, "low": 0.157, "high": 0.163}},
+        "threshold": {},
+    }
+    bundle.extend_release(release, make_performance_files(params, fit("ab"), holdout, evaluation))
+    publish.publish(params)
+    late = make_rows(700, 1).assign(patient=lambda rows: "p" + rows.index.astype(str))
+    true = late["a"] + late["b"] / 2 + np.where(late["a"] > 1, 2.0, 0.0)
+    late.assign(y=true)[["patient", "y"]].tail(600).to_csv(root / "outcomes.csv", index=False)
+    done = monitor(root, late, "--outcomes", "outcomes.csv", "--key", "patient", "--json")
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["verdict"]) == (0, "watch"), done.stderr
+    found, status = record["performance"], {one["code"]: one["status"] for one in record["checks"]}
+    assert (found["rows"], found["labelled_rows"], found["estimated"]) == (700, 600, None)
+    assert (status["LK721"], status["LK722"], status["LK725"]) == ("passed", "warning", "warning")
+    assert found["worse_groups"][0]["group"] == "a ≥ 0.979"
+
+    shown = monitor(root, late.assign(y=true), "--windows", "1").stdout.splitlines()
+    assert "true values: true values of 700 of 700 rows (100 %)" in shown
+    assert [line for line in shown if line.startswith("metric against the holdout: mae 0.")]
+    page = root / "reports" / NAME / "monitoring.html"
+    assert "a ≥ 0.979" in page.read_text()
+    assert find_wrong_words(page) == []
+    for options, message in (
+        (["--outcomes", "outcomes.csv"], "--outcomes outcomes.csv: no column 'id': known: patient, y"),
+        (["--outcomes", "gone.csv"], "--outcomes gone.csv: no such file"),
+    ):
+        refused = monitor(root, late, *options)
+        assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
+    unnamed = monitor(root, make_rows(9, 1), "--outcomes", "outcomes.csv", "--key", "patient")
+    assert (unnamed.returncode, "rows.csv: no column 'patient' to join" in unnamed.stderr) == (2, True), unnamed.stderr
+    path = root / "params" / f"{NAME}.yaml"
+    usual = path.read_text()
+    path.write_text(json.dumps({**json.loads(usual), "monitoring": {"rules": {"LK722": {"action": "retrain"}}}}))
+    assert monitor(root, late.assign(y=true)).returncode == 3
+    path.write_text(usual)

@@ -73,33 +73,56 @@ def delivery(experiment: str, since: datetime | None, is_opened: bool, is_json: 
     type=click.IntRange(0),
     help="Judge only that many of the latest complete windows, 0 for all; default: 7 of a log, all of a file.",
 )
+@click.option(
+    "--outcomes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="True values by id, .csv or .parquet: a column of ids, and `true` or the target.",
+)
+@click.option("--key", default="id", show_default=True, help="Column of ids in FILE and in a file of rows.")
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 @json_option
-def monitor(experiment: str, current: Path | None, windows: int | None, *, is_opened: bool, is_json: bool) -> None:
+def monitor(
+    experiment: str,
+    current: Path | None,
+    windows: int | None,
+    outcomes: Path | None,
+    *,
+    key: str,
+    is_opened: bool,
+    is_json: bool,
+) -> None:
     """Check whether the champion of EXPERIMENT still gets the rows that it was made for.
 
     Compares rows with the reference profile of the release, in windows such as a day, and gives a verdict: ok; watch,
     if something has changed; retrain, if a quarter of the training rows has been added; stop, if the contract is
     broken, a unit has changed, or no rows arrive. Days that are not over are not compared; that a log has stopped is
-    only noticed if the training rows have times. The verdict is added to data/EXPERIMENT/monitoring/history.jsonl and
-    shown on the page reports/EXPERIMENT/monitoring.html.
+    only noticed if the training rows have times.
+
+    Where true values are known, metric, calibration, cost and groups of rows are compared with the holdout. They are
+    those reported to the service, in the file itself, in --outcomes, or given as labels. For the other rows the metric
+    is estimated from the probabilities. The verdict is added to data/EXPERIMENT/monitoring/history.jsonl and shown on
+    the page reports/EXPERIMENT/monitoring.html.
 
     Exit code: 0 for ok and watch, 3 for retrain, 4 for stop; 2 if the check could not be made.
 
     \b
     labkit monitor diabetes
+    labkit monitor diabetes --current patients.csv --outcomes outcomes.csv --key patient
     labkit monitor flights --current november.parquet --json
     """
     from labkit.monitoring.champion_check import check_health
     from labkit.monitoring.health import EXIT_CODES
     from labkit.monitoring.health_page import write_health
+    from labkit.monitoring.performance_checks import describe_performance
     from labkit.params.load import load_params
     from labkit.run.pipeline.report_address import show_report
     from labkit.units import format_count
 
     params = load_params(experiment)
     os.environ.update(paths.make_environment())
-    checked = check_health(params, current, now=datetime.now(UTC), most_windows=windows)
+    now = datetime.now(UTC)
+    checked = check_health(params, current, now=now, most_windows=windows, outcomes=outcomes, key=key)
     record, page = checked.record, write_health(checked)
     if is_json:
         console.print_json(record | {"page": paths.show_path(page)})
@@ -113,6 +136,8 @@ def monitor(experiment: str, current: Path | None, windows: int | None, *, is_op
         echo(f"judged: {record['judged_rows']:,} of {format_count(record['rows'], 'row')} in {record['source']}")
         for note in record["notes"]:
             echo(f"  {note}")
+        for line in describe_performance(checked.health.checks):
+            echo(line)
         echo(f"\nPage: {paths.show_path(page)}")
     if is_opened and not show_report(page):
         echo(page.as_uri(), is_error=is_json)

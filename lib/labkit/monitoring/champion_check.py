@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,14 @@ from labkit import paths
 from labkit.model.release.bundle import load_release
 from labkit.monitoring.current_rows import open_current
 from labkit.monitoring.delivery import parse_time
-from labkit.monitoring.health import Health, describe_health, judge
+from labkit.monitoring.health import Health, add_checks, describe_health, judge
+from labkit.monitoring.outcomes import ID, list_label_keys, load_outcomes_file
+from labkit.monitoring.performance import Performance, measure_performance
+from labkit.monitoring.performance_checks import find_track_record, list_performance_checks
 from labkit.monitoring.profile_files import load_profile
+from labkit.monitoring.reference_performance import load_performance
 from labkit.monitoring.reference_profile import Profile
+from labkit.monitoring.scored_rows import score_current
 from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
 from labkit.run.records.champion_moves import load_champion
@@ -32,17 +37,28 @@ class Checked:
     ----------
     record
         What is kept of it in the history, as plain data.
+    performance
+        How good it is where true values are known.
     history
         The records of earlier checks, the earliest first.
     """
 
     health: Health
+    performance: Performance
     profile: Profile
     record: dict[str, Any]
     history: list[dict[str, Any]]
 
 
-def check_health(params: Params, source: Path | None, *, now: datetime, most_windows: int | None = None) -> Checked:
+def check_health(
+    params: Params,
+    source: Path | None,
+    *,
+    now: datetime,
+    most_windows: int | None = None,
+    outcomes: Path | None = None,
+    key: str = ID,
+) -> Checked:
     """Judge rows by the champion's reference profile, and add the result to the history of the experiment.
 
     Parameters
@@ -53,29 +69,42 @@ def check_health(params: Params, source: Path | None, *, now: datetime, most_win
         Time of the check, in UTC.
     most_windows
         See `labkit.monitoring.health.judge`.
+    outcomes, key
+        A file with true values, and the column of ids in it and in the rows; see `labkit.monitoring.outcomes`.
 
     Raises
     ------
     ParamsError
-        There is no champion, or no log.
+        There is no champion, or no log, or a column of ids is missing.
     MissingDataError
-        The champion has no reference profile, or the file does not exist.
+        The champion has no reference profile, or a file does not exist.
     DataError
-        The file cannot be opened.
+        A file cannot be opened.
     """
     if source is not None and not source.exists():
         from labkit.serving.batch_files import check_source
 
         check_source(source)
+    given = None if outcomes is None else load_outcomes_file(outcomes, params.data.target, key=key)
     champion = load_champion(params.experiment)
     history = load_earlier(params.experiment)
     earlier = history[-1] if history else {}
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release = load_release(fetch_release(champion, Path(scratch)))
         profile = load_profile(release.folder)
-        current = open_current(params, release, source)
+        keys = [key] if outcomes else list_label_keys(params.experiment, source) if source else []
+        required = key if outcomes else ""
+        current = open_current(params, release, source, keys=keys, required=required)
+        before = [one["performance"] for one in history if one["digest"] == champion.digest and one.get("performance")]
+        rules: dict[str, Any] = {
+            "policy": params.monitoring,
+            "earlier": [one.get("actions", ()) for one in history if one["digest"] == champion.digest],
+        }
         pending = find_pending(history, profile.inputs.windows, digest=champion.digest, source=current.name)
         with release.code.active():
+            scored = score_current(params, current, given, now)
+            performance = measure_performance(params, release, load_performance(release.folder), scored)
+            track_record = find_track_record([*before, performance.to_dict()])
             health = judge(
                 current,
                 profile,
@@ -83,9 +112,9 @@ def check_health(params: Params, source: Path | None, *, now: datetime, most_win
                 most_windows=most_windows,
                 pending=pending,
                 last_check=parse_time(earlier["at"]) if earlier else None,
-                policy=params.monitoring,
-                earlier=[one.get("actions", ()) for one in history if one["digest"] == champion.digest],
+                **rules,
             )
+        health = add_checks(health, list_performance_checks(performance, track_record), **rules)
     record = {
         "experiment": params.experiment,
         "at": now.isoformat(timespec="seconds"),
@@ -93,10 +122,11 @@ def check_health(params: Params, source: Path | None, *, now: datetime, most_win
         "digest": champion.digest,
         "source": current.name,
         **describe_health(health),
+        "performance": performance.to_dict() | {"track_record": asdict(track_record) if track_record else None},
         "pending": list_all_pending(health, profile),
     }
     append_line(find_history(params.experiment), json.dumps(record, ensure_ascii=False))
-    return Checked(health, profile, record, history)
+    return Checked(health, performance, profile, record, history)
 
 
 def list_all_pending(health: Health, profile: Profile) -> dict[str, dict[str, list[int]]]:

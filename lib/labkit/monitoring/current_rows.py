@@ -4,7 +4,7 @@ Faults of the rows are collected and reported; only a source that cannot be open
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labkit import paths
-from labkit.errors import DataError, ParamsError, list_briefly
+from labkit.errors import DataError, ParamsError, list_briefly, name_nearest
 from labkit.features.arrays import make_objects, make_times
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.parse_text import read_date
@@ -50,6 +50,11 @@ class Current:
         The file or folder, as shown.
     is_log
         Whether they are a log of predictions, which goes on.
+    output
+        What the model predicts for the rows of `frame`, see `labkit.model.release.bundle.Release.predict`; None for
+        other rows.
+    source
+        The file; None for other rows.
     faults
         Violations of the contract, one sentence each, without a full stop; complete once all rows are read.
     notes
@@ -65,6 +70,8 @@ class Current:
     release: Release
     frame: pd.DataFrame | None = None
     predictions: Column | None = None
+    output: np.ndarray | None = None
+    source: Path | None = None
     path: Path | None = None
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -117,7 +124,7 @@ class Current:
             self.n_unfit += len(whole) - len(kept)
             columns = {name: take_rows(values, fits) for name, values in columns.items()}
             times = read_log_times([line["time"] for line in kept])
-            yield Batch(len(kept), columns, times, choose_logged(kept, self.release.facts, digest))
+            yield Batch(len(kept), columns, times, choose_logged(kept, self.release.facts, digest), kept)
         self.faults += [f"{found[0]} ({format_count(len(found), 'row')})" for found in errors.values() if found]
         if self.n_unfit:
             rows = format_count(self.n_unfit, "row")
@@ -186,13 +193,19 @@ def find_predictions(frame: pd.DataFrame, facts: Mapping[str, Any]) -> Column | 
     return None
 
 
-def open_current(params: Params, release: Release, source: Path | None) -> Current:
+def open_current(
+    params: Params, release: Release, source: Path | None, *, keys: Sequence[str] = (), required: str = ""
+) -> Current:
     """Open the rows to monitor.
 
     Parameters
     ----------
     source
         A file like those of `labkit predict`, a folder with a log of predictions, or None for the log of the service.
+    keys
+        Columns that identify rows, of which a file may have some; they are read as strings.
+    required
+        One of them that it has to have; empty for none.
 
     Raises
     ------
@@ -207,12 +220,15 @@ def open_current(params: Params, release: Release, source: Path | None) -> Curre
             what = f"{paths.show_path(folder)}: no log of predictions"
             raise ParamsError(f"{what}: serve the model with `labkit serve`, or name a file with --current")
         return Current(paths.make_printable_name(paths.show_path(folder)), True, release, path=folder)
-    return open_rows(params, release, source)
+    return open_rows(params, release, source, keys=keys, required=required)
 
 
-def open_rows(params: Params, release: Release, source: Path) -> Current:
+def open_rows(params: Params, release: Release, source: Path, *, keys: Sequence[str], required: str) -> Current:
     """Open a file with rows; see `open_current`."""
     names = load_header(source, params)
+    if required and required not in names:
+        where = paths.make_printable_name(str(source))
+        raise ParamsError(f"{where}: no column {required!r} to join true values by: {name_nearest(required, names)}")
     inputs = dict(release.row_features.inputs_)
     wanted = {**inputs, PREDICT_AT: "time"} if params.data.time is not None else inputs
     absent = [
@@ -220,7 +236,7 @@ def open_rows(params: Params, release: Release, source: Path) -> Current:
         for name, kind in wanted.items()
         if any(one not in names for one in list_needed(params, {name: kind}, names))
     ]
-    current = Current(paths.make_printable_name(str(source)), False, release)
+    current = Current(paths.make_printable_name(str(source)), False, release, source=source)
     if absent:
         current.faults.append(f"missing columns: {list_briefly(map(repr, absent))}")
     known = list_known(params, release)
@@ -232,9 +248,12 @@ def open_rows(params: Params, release: Release, source: Path) -> Current:
         return current
     current.frame = pd.DataFrame()
     try:
-        current.frame = load_rows(source, params, taken, labels=release.row_features.categories_)
+        labels = {**release.row_features.categories_, params.data.target.column: release.facts.get("classes") or []}
+        kept = [name for name in keys if name in names]
+        current.frame = load_rows(source, params, taken, labels=labels, keep=kept)
         if not absent and 0 < len(current.frame) <= MOST_PREDICTED:
-            current.predictions = choose_predictions(release.predict(current.frame), release.facts)
+            current.output = release.predict(current.frame)
+            current.predictions = choose_predictions(current.output, release.facts)
     except DataError as error:
         current.faults.append(paths.make_printable_name(str(error)))
     return current

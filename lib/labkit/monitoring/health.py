@@ -6,7 +6,7 @@ season. `stop` is for rows that the model cannot be right about: broken contract
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -134,10 +134,9 @@ def judge(
         check_age(profile, counted, last_check, now),
         check_growth(counted, profile, policy.growth),
     ]
-    failed = [check.code for check in checks if check.needs_attention]
-    actions = {code: choose_action(policy.find_rule(code), code, earlier) for code in failed}
+    actions = choose_actions(checks, policy, earlier)
     return Health(
-        verdict=max(actions.values(), key=VERDICTS.index, default=VERDICTS[0]),
+        verdict=find_verdict(actions),
         checks=sort_by_weight(checks),
         actions=actions,
         n_rows=counted.n_rows,
@@ -149,6 +148,28 @@ def judge(
         ranges=list_range_breaks(profile.inputs, chosen),
         notes=list_remarks(current, profile, drift),
     )
+
+
+def add_checks(
+    health: Health, checks: Sequence[CheckResult], *, policy: Monitoring, earlier: Sequence[Collection[str]]
+) -> Health:
+    """Return the health with more checks, and the verdict that follows from all of them; parameters as of `judge`."""
+    actions = {**health.actions, **choose_actions(checks, policy, earlier)}
+    every = sort_by_weight([*health.checks, *checks])
+    return replace(health, verdict=find_verdict(actions), checks=every, actions=actions)
+
+
+def find_verdict(actions: Mapping[str, Verdict]) -> Verdict:
+    """Return the most serious action."""
+    return max(actions.values(), key=VERDICTS.index, default=VERDICTS[0])
+
+
+def choose_actions(
+    checks: Sequence[CheckResult], policy: Monitoring, earlier: Sequence[Collection[str]]
+) -> dict[str, Verdict]:
+    """Return what follows from each check that needs attention, by code."""
+    failed = [check.code for check in checks if check.needs_attention]
+    return {code: choose_action(policy.find_rule(code), code, earlier) for code in failed}
 
 
 def choose_action(rule: Rule, code: str, earlier: Sequence[Collection[str]]) -> Verdict:

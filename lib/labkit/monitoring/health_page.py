@@ -1,7 +1,8 @@
 """The page of the latest check of an experiment's champion."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -11,11 +12,12 @@ from labkit.checks import render_checks
 from labkit.monitoring.champion_check import Checked
 from labkit.monitoring.drift import ONCE, TWICE, Drift, Key, name_series, scale_thresholds
 from labkit.monitoring.health import Health
+from labkit.monitoring.performance_checks import TrackRecord
 from labkit.monitoring.window_counts import Windows
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
 from labkit.run.reports.line_plot import LinePlot, Series
-from labkit.units import format_count
+from labkit.units import format_count, format_number
 
 PAGE = "monitoring.html"
 MOST_CHECKS = 20
@@ -48,9 +50,31 @@ def write_health(checked: Checked) -> Path:
         thresholds=(TWICE, ONCE),
         history=[*checked.history, record][: -MOST_CHECKS - 1 : -1],
         profile=checked.profile,
+        track_record=describe_track_record(record["performance"]["track_record"]),
+        show=show_number,
+        span=show_span,
         neighbours=list_page_links(path.parent),
     )
     return path
+
+
+def show_number(value: float | None) -> str:
+    """Return a number for a cell; empty for none."""
+    return "" if value is None else format_number(value)
+
+
+def show_span(interval: Mapping[str, float | None]) -> str:
+    """Return the limits of an interval for a cell."""
+    low, high = interval["low"], interval["high"]
+    return "none" if low is None or high is None else f"{format_number(low)} to {format_number(high)}"
+
+
+def describe_track_record(found: Mapping[str, Any] | None) -> str:
+    """Return how well the expected metric has followed true values, as a sentence; empty if it never was compared."""
+    if found is None:
+        return ""
+    said = str(TrackRecord(**found))
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def describe_verdict(health: Health) -> str:

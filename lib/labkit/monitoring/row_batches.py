@@ -7,6 +7,7 @@ which would keep whole columns, and strings come as codes into a dictionary, so 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,12 +50,15 @@ class Batch:
         When the rows were predicted, `datetime64[us]` in UTC, shape (n_rows,); None without times.
     predictions
         Column to compare with the predictions of the release, see `labkit.monitoring.reference_profile`.
+    lines
+        The lines of the log that the rows are from, n_rows of them; None for other rows.
     """
 
     n_rows: int
     columns: Mapping[str, Column]
     times: np.ndarray | None = None
     predictions: Column | None = None
+    lines: Sequence[Mapping[str, Any]] | None = None
 
 
 Rows = Callable[[], Iterator[Batch]]

@@ -76,9 +76,7 @@ def measure_error(
         The probability is not between 0 and 1.
     """
     check_fraction("min_probability", min_probability)
-    in_order = predictions.iloc[order_at_random(predictions[KEY], seed)]
-    is_judged = in_order[KEY].isin({one.key for one in judgements if one.annotator != MODEL}).to_numpy()
-    first = in_order[np.logical_and.accumulate(is_judged)]
+    first = predictions.iloc[find_first_judged(predictions[KEY], judgements, seed)]
     sure = first[first["probability"] >= min_probability]
     labels, _ = resolve_labels([one for one in judgements if one.annotator != MODEL])
     both = labels.merge(sure, on=KEY)
@@ -87,6 +85,23 @@ def measure_error(
         return ErrorRate(0, 0, n_unresolved, 0.0, 1.0)
     interval = stats.binomtest(n_wrong, len(both)).proportion_ci(CONFIDENCE, method="wilson")
     return ErrorRate(len(both), n_wrong, n_unresolved, float(interval.low), float(interval.high))
+
+
+def find_first_judged(keys: pd.Series, judgements: Sequence[Judgement], seed: int) -> np.ndarray:
+    """Return the positions of the rows at the beginning of the random order, up to the first that nobody has judged.
+
+    They are like all rows, however some of them were drawn.
+
+    Parameters
+    ----------
+    keys
+        Key of each row as string, shape (n_rows,).
+    judgements, seed
+        See `measure_error`.
+    """
+    in_order = order_at_random(keys, seed)
+    is_judged = keys.iloc[in_order].isin({one.key for one in judgements if one.annotator != MODEL}).to_numpy()
+    return in_order[np.logical_and.accumulate(is_judged)]
 
 
 def accept_in_bulk(

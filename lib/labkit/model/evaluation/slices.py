@@ -53,6 +53,36 @@ class Bins:
     conditions: list[str]
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How one raw column is divided into conditions, which rows of another table may meet as well.
+
+    Attributes
+    ----------
+    conditions
+        The conditions in words; the last is that the value is missing.
+    edges
+        Lower ends of all ranges but the first; empty if the conditions are values.
+    labels
+        The value of each condition but the last; empty if the conditions are ranges.
+    """
+
+    name: str
+    conditions: tuple[str, ...]
+    edges: tuple[float, ...] = ()
+    labels: tuple[Any, ...] = ()
+
+    def assign(self, values: pd.Series) -> np.ndarray:
+        """Return the index of the condition that each row meets, their number if it meets none, shape (n_rows,)."""
+        if self.edges:
+            codes = np.searchsorted(self.edges, take_numbers(values), side="right")
+        else:
+            labels = values.astype(object).where(~values.isna(), None)
+            codes = pd.Categorical(labels, categories=pd.Index(self.labels, dtype=object)).codes.astype(np.int64)
+            codes = np.where(codes < 0, len(self.conditions), codes)
+        return np.where(values.isna().to_numpy(), len(self.conditions) - 1, codes)
+
+
 def find_worst_slices(
     frame: pd.DataFrame,
     predictions: Predictions,
@@ -128,34 +158,43 @@ def choose_paired(found: list[pd.DataFrame]) -> list[int]:
 
 
 def cut_column(name: str, values: pd.Series, subject: Subject = GENERIC) -> Bins:
-    """Divide one raw column into conditions: ranges with about the same number of rows, or the most frequent values."""
-    kind = find_column_kind(values)
-    is_missing = values.isna().to_numpy()
-    if kind == "time":
+    """Divide one raw column into conditions; see `fit_cut`. Times have none."""
+    cut = fit_cut(name, values, subject)
+    if cut is None:
         return Bins(np.zeros(len(values), dtype=np.int64), [])
+    return Bins(cut.assign(values), list(cut.conditions))
+
+
+def fit_cut(name: str, values: pd.Series, subject: Subject = GENERIC) -> Cut | None:
+    """Return conditions on one column: ranges with about the same number of rows, or the most frequent values.
+
+    None for a column of times.
+    """
+    kind = find_column_kind(values)
+    if kind == "time":
+        return None
+    missing = f"{name} missing"
     if kind == "number" and values.nunique() > MOST_VALUE_BINS:
-        numbers = pd.to_numeric(values).to_numpy(dtype="float64", na_value=np.nan)
+        numbers = take_numbers(values)
         inner = np.nanquantile(
             np.where(np.isfinite(numbers), numbers, np.nan), np.arange(1, MOST_VALUE_BINS) / MOST_VALUE_BINS
         )
         # Edges are rounded first, so that the printed conditions describe exactly the rows that they select.
         edges = np.unique([float(f"{edge:.3g}") for edge in inner])
         edges = np.unique(edges.round()) if subject.is_clock(name) else edges
-        codes = np.searchsorted(edges, numbers, side="right")
         shown = [subject.format_value(name, edge) for edge in edges]
-        conditions = [f"{name} < {shown[0]}"]
-        conditions += [f"{name} from {low} to below {high}" for low, high in pairwise(shown)]
-        conditions += [f"{name} ≥ {shown[-1]}"]
-    else:
-        labels = values.astype(object).where(~values.isna(), None)
-        kept = labels.value_counts().index[:MOST_CATEGORIES]
-        codes = pd.Categorical(labels, categories=kept).codes.astype(np.int64)
-        shown = [subject.format_value(name, label) if kind == "number" else str(label) for label in kept]
-        conditions = [f"{name} = {label}" for label in shown]
-        codes = np.where(codes < 0, len(conditions) + 1, codes)
-    codes = np.where(is_missing, len(conditions), codes)
-    conditions = [*conditions, f"{name} missing"]
-    return Bins(np.minimum(codes, len(conditions)), conditions)
+        between = [f"{name} from {low} to below {high}" for low, high in pairwise(shown)]
+        conditions = (f"{name} < {shown[0]}", *between, f"{name} ≥ {shown[-1]}", missing)
+        return Cut(name, conditions, edges=tuple(edges.tolist()))
+    labels = values.astype(object).where(~values.isna(), None)
+    kept = labels.value_counts().index[:MOST_CATEGORIES].tolist()
+    shown = [subject.format_value(name, label) if kind == "number" else str(label) for label in kept]
+    return Cut(name, (*(f"{name} = {label}" for label in shown), missing), labels=tuple(kept))
+
+
+def take_numbers(values: pd.Series) -> np.ndarray:
+    """Return a column as numbers, NaN for missing values, shape (n_rows,)."""
+    return pd.to_numeric(values).to_numpy(dtype="float64", na_value=np.nan)
 
 
 def combine(place: tuple[int, ...], bins: list[Bins]) -> tuple[np.ndarray, int]:

@@ -6,7 +6,7 @@ chosen on labelled rows compensates for probabilities that are not calibrated.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class Outcome:
     metrics
         Metrics of the classes that the threshold predicts, by name; see
         `labkit.model.evaluation.metrics.list_metrics_of_classes`.
+    costs
+        The costs of the params as plain data.
     """
 
     threshold: float
@@ -59,6 +61,7 @@ class Outcome:
     precision: float
     acted: float
     metrics: Mapping[str, Interval]
+    costs: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
@@ -174,6 +177,7 @@ def evaluate_threshold(
             seed=seed,
             blocks=blocks,
         ),
+        costs=costs.model_dump(),
     )
 
 

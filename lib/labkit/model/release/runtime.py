@@ -33,11 +33,13 @@ STATE = "row_features.npz"
 CARD, CONTRACT, REQUIREMENTS, EXAMPLE = "MODEL_CARD.md", "contract.json", "requirements.txt", "input_example.json"
 PROFILE, PROFILE_ARRAYS = "reference_profile.json", "reference_profile.npz"
 """What monitoring compares with, see `labkit.monitoring.reference_profile`; releases made earlier have none."""
+PERFORMANCE = "reference_performance.json"
+"""How good it was on the holdout, see `labkit.monitoring.reference_performance`; releases made earlier have none."""
 BACKGROUND = "background.json"
 """Training rows that explanations compare with, see `labkit.model.explanation.background`; not all have."""
 FILES = (
     MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE, PROFILE, PROFILE_ARRAYS,
-    MAIN_TABLE, MAIN_TABLE_ROWS, BACKGROUND,
+    MAIN_TABLE, MAIN_TABLE_ROWS, BACKGROUND, PERFORMANCE,
 )  # fmt: skip
 
 

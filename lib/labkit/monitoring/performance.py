@@ -1,0 +1,313 @@
+"""How good a released model is on rows whose true values are known by now, compared with the holdout.
+
+Intervals treat rows as in the evaluation: whole days or groups are drawn, or whole requests of a log without times.
+Until true values come, and beside them, the metric is estimated from the model's own probabilities; see
+`labkit.model.evaluation.expected`. How well such estimates have followed the true values is kept with each check.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from labkit.features.outcome_rates import PREDICT_AT
+from labkit.model.evaluation.blocks import Blocks, find_blocks, make_rows
+from labkit.model.evaluation.bootstrap import Interval, compute_intervals, compute_means, draw_weights, make_interval
+from labkit.model.evaluation.expected import estimate_cost, estimate_metric
+from labkit.model.evaluation.metrics import compute_losses, is_greater_better, make_mean_score
+from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.threshold import compute_costs
+from labkit.model.release.bundle import Release
+from labkit.monitoring.reference_performance import ReferencePerformance, measure_groups
+from labkit.monitoring.scored_rows import ScoredRows
+from labkit.params.experiment import Params
+from labkit.params.tables import find_positive
+
+FEWEST_LABELS = 50
+"""Rows with a true value from which metrics are computed."""
+RECENT = np.timedelta64(28, "D")
+"""Of a log, rows are compared that are at most so much earlier than the latest row with a true value."""
+MOST_SAMPLES = 500
+MOST_ESTIMATED = 100_000
+"""Latest rows of which the metric is estimated: each counts once for every class."""
+REQUEST = "request"
+
+
+@dataclass(frozen=True)
+class WorseGroup:
+    """A group of rows with larger losses than on the holdout.
+
+    Attributes
+    ----------
+    loss, before
+        Mean loss now and on the holdout.
+    low, high
+        Interval of the difference, adjusted for the selection.
+    """
+
+    group: str
+    rows: int
+    loss: float
+    before: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How good a released model is on the rows to monitor.
+
+    Attributes
+    ----------
+    n_rows, n_labelled, n_compared
+        Rows predicted by this release, those with a true value, and those of them that were compared.
+    first, last
+        First and last day with a true value, `YYYY-MM-DD`; None without times.
+    metric, reference
+        The metric by which the model was chosen, and its value on the holdout; None for releases without it.
+    classes
+        Labels; empty for regression.
+    resampled
+        What the bootstrap draws, in words.
+    value, cost
+        The metric, and the cost per row at the threshold in force, of the rows compared; None without them.
+    predictions, blocks
+        The rows compared.
+    estimated, estimated_cost
+        What is expected of all rows by their probabilities alone.
+    estimated_known
+        What was expected of the rows compared: to be measured by `value`.
+    worse
+        Groups of rows that got worse, the most first; None if that could not be tested.
+    """
+
+    n_rows: int
+    n_labelled: int
+    metric: str
+    classes: tuple[Any, ...] = ()
+    n_compared: int = 0
+    first: str | None = None
+    last: str | None = None
+    reference: ReferencePerformance | None = None
+    resampled: str = ""
+    value: Interval | None = None
+    cost: Interval | None = None
+    predictions: Predictions | None = None
+    blocks: Blocks | None = None
+    estimated: float | None = None
+    estimated_cost: float | None = None
+    estimated_known: float | None = None
+    worse: Sequence[WorseGroup] | None = None
+    faults: Sequence[str] = ()
+    remarks: Sequence[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is kept of it as plain data."""
+        means = compute_means(self.predictions) if self.predictions is not None else {}
+        return {
+            "metric": self.metric,
+            "rows": self.n_rows,
+            "labelled_rows": self.n_labelled,
+            "compared_rows": self.n_compared,
+            "first_day": self.first,
+            "last_day": self.last,
+            "resampled": self.resampled,
+            "value": self.value.to_dict() if self.value else None,
+            "holdout": self.reference.value.to_dict() if self.reference else None,
+            "cost": self.cost.to_dict() if self.cost else None,
+            "holdout_cost": self.reference.cost.to_dict() if self.reference and self.reference.cost else None,
+            "threshold": self.reference.threshold if self.reference else None,
+            "mean_true": means.get("true"),
+            "mean_prediction": means.get("prediction"),
+            "estimated": self.estimated,
+            "estimated_cost": self.estimated_cost,
+            "estimated_of_compared": self.estimated_known,
+            "worse_groups": None if self.worse is None else [asdict(one) for one in self.worse],
+            "remarks": list(self.remarks),
+        }
+
+
+def measure_performance(
+    params: Params, release: Release, reference: ReferencePerformance | None, scored: ScoredRows
+) -> Performance:
+    """Compare the rows whose true values are known with the holdout; estimate the metric of all rows.
+
+    Parameters
+    ----------
+    reference
+        How good the model was on the holdout; None if the release does not hold that.
+    """
+    metric = str(release.facts.get("metric") or params.training.metric)
+    known, zone = scored.known, params.data.time.zone if params.data.time else "UTC"
+    days = name_days(scored.times, zone)
+    found: dict[str, Any] = {
+        "n_rows": len(scored.output),
+        "n_labelled": len(known),
+        "metric": metric,
+        "classes": tuple(release.facts.get("classes") or ()),
+        "reference": reference,
+        "faults": scored.faults,
+        "remarks": scored.remarks,
+    }
+    if days is not None and len(known):
+        found |= {"first": min(days[known]), "last": max(days[known])}
+    every = make_scored_predictions(release, scored.output, np.nan_to_num(scored.true))
+    found |= dict(zip(("estimated", "estimated_cost"), estimate(every, metric, reference), strict=True))
+    chosen = choose_recent(scored)
+    if len(chosen) < FEWEST_LABELS:
+        return Performance(**found, n_compared=0)
+    ours = every.take(chosen)
+    columns = {name: values.iloc[np.searchsorted(known, chosen)] for name, values in scored.columns.items()}
+    blocks = find_scored_blocks(params, scored, chosen, columns).fit_length(compute_losses(ours))
+    drawn: dict[str, Any] = {
+        "n_samples": min(params.evaluation.bootstrap_samples, MOST_SAMPLES),
+        "seed": params.seed,
+        "blocks": blocks,
+    }
+    sure = params.evaluation.confidence
+    value = compute_intervals(ours, names=[metric], confidence=sure, **drawn)[metric]
+    return Performance(
+        **found,
+        n_compared=len(chosen),
+        resampled=str(blocks),
+        value=None if np.isnan(value.value) else value,
+        cost=measure_cost(ours, reference, confidence=sure, **drawn),
+        predictions=ours,
+        blocks=blocks,
+        estimated_known=estimate(ours, metric, reference)[0],
+        worse=None if reference is None else find_worse_groups(columns, ours, blocks, reference, confidence=sure),
+    )
+
+
+def name_days(times: np.ndarray | None, zone: str) -> np.ndarray | None:
+    """Return the day of each time in a zone as a string, shape (n_rows,); None without times."""
+    if times is None:
+        return None
+    return pd.DatetimeIndex(times, tz="UTC").tz_convert(zone).strftime("%Y-%m-%d").to_numpy(dtype=object)
+
+
+def make_scored_predictions(release: Release, output: np.ndarray, true: np.ndarray) -> Predictions:
+    """Return predictions with true values, which are numbers or codes of classes."""
+    classes = tuple(release.facts.get("classes") or ())
+    if not classes:
+        return Predictions(true.astype("float64"), output)
+    positive = find_positive(classes, release.facts.get("positive"))
+    return Predictions.from_proba(true.astype(np.int64), output.reshape(len(true), len(classes)), classes, positive)
+
+
+def choose_recent(scored: ScoredRows) -> np.ndarray:
+    """Return the positions of the rows to compare: of a log, the recent ones of those with a true value."""
+    known = scored.known
+    if scored.requests is None or scored.times is None or not len(known):
+        return known
+    return np.asarray(known[scored.times[known] > scored.times[known].max() - RECENT])
+
+
+def find_scored_blocks(
+    params: Params, scored: ScoredRows, chosen: np.ndarray, columns: Mapping[str, pd.Series]
+) -> Blocks:
+    """Return the blocks of rows that are drawn together: groups, days, or the requests of a log."""
+    group, times = params.data.split.group, scored.times
+    if group is not None and group in columns:
+        return Blocks(pd.factorize(columns[group].astype(str), sort=True)[0], group)
+    if params.data.time is not None and times is not None:
+        rows = pd.DataFrame({PREDICT_AT: pd.DatetimeIndex(times[chosen], tz="UTC")})
+        by_time = params.data.model_copy(update={"split": params.data.split.model_copy(update={"group": None})})
+        return find_blocks(rows, by_time)
+    if scored.requests is not None:
+        return Blocks(pd.factorize(scored.requests[chosen], sort=True)[0], REQUEST)
+    return make_rows(len(chosen))
+
+
+def measure_cost(
+    ours: Predictions,
+    reference: ReferencePerformance | None,
+    *,
+    n_samples: int,
+    confidence: float,
+    seed: int,
+    blocks: Blocks,
+) -> Interval | None:
+    """Return the cost per row at the threshold in force; None without costs."""
+    if reference is None or reference.costs is None or reference.threshold is None:
+        return None
+    costs = compute_costs(ours, reference.threshold, reference.costs)
+    score = make_mean_score(costs)
+    draws = [score(weights) for weights in draw_weights(ours, n_samples, seed=seed, blocks=blocks)]
+    return make_interval(float(costs.mean()), draws, confidence, blocks)
+
+
+def estimate(
+    ours: Predictions, metric: str, reference: ReferencePerformance | None
+) -> tuple[float | None, float | None]:
+    """Return the metric and the cost per row that probabilities alone let expect; None where that is unknown."""
+    if not ours.classes or not len(ours.y_true):
+        return None, None
+    latest = ours.take(np.arange(max(0, len(ours.y_true) - MOST_ESTIMATED), len(ours.y_true)))
+    calibrated = latest.y_proba
+    if reference is not None:
+        calibrated = reference.recalibration.apply(calibrated, latest.positive)
+    value = estimate_metric(metric, latest, calibrated)
+    if reference is None or reference.costs is None or reference.threshold is None:
+        return value, None
+    return value, estimate_cost(latest, calibrated, reference.threshold, reference.costs)
+
+
+def find_worse_groups(
+    columns: Mapping[str, pd.Series],
+    ours: Predictions,
+    blocks: Blocks,
+    reference: ReferencePerformance,
+    *,
+    confidence: float,
+) -> list[WorseGroup] | None:
+    """Return the groups of rows whose mean loss is larger than on the holdout, beyond random variation.
+
+    Every condition of the holdout that enough rows meet now is tested, one-sided (Welch), with standard errors of whole
+    blocks. Only what passes the Benjamini-Hochberg correction is returned, with intervals adjusted for the selection;
+    see `labkit.model.evaluation.slice_comparison`. None if no condition can be tested.
+    """
+    losses, lines = compute_losses(ours), []
+    for name, cut in reference.cuts.items():
+        if name not in columns:
+            continue
+        for code, now in measure_groups(columns[name], cut, losses, blocks).items():
+            before = reference.groups[name].get(code)
+            if before is None or before.error is None or now.error is None:
+                continue
+            error = max(float(np.hypot(now.error, before.error)), 1e-300)
+            freedom = max(min(now.n_runs, before.n_runs) - 1, 1)
+            excess = now.loss - before.loss
+            p_value = float(stats.t.sf(excess / error, freedom))
+            lines.append((p_value, error, freedom, cut.conditions[code], now.n_rows, now.loss, before.loss))
+    if not lines:
+        return None
+    lines.sort(key=lambda line: line[0])
+    alpha = 1 - confidence
+    passed = [place for place, line in enumerate(lines, 1) if line[0] <= alpha * place / len(lines)]
+    n_kept = max(passed, default=0)
+    found = []
+    for _, error, freedom, condition, n_rows, loss, before_loss in lines[:n_kept]:
+        reach = error * float(stats.t.isf(alpha * n_kept / len(lines) / 2, freedom))
+        excess = loss - before_loss
+        found.append(WorseGroup(condition, n_rows, loss, before_loss, excess - reach, excess + reach))
+    return sorted(found, key=lambda one: one.before - one.loss)
+
+
+def find_loss(metric: str, now: Interval, before: Interval) -> Interval:
+    """Return by how much a metric is worse than on the holdout, with the interval for independent rows.
+
+    The halves of the two intervals are added as standard errors of independent means are.
+    """
+    sign = 1.0 if is_greater_better(metric) else -1.0
+    worse = sign * (before.value - now.value)
+    # A loss grows where the metric of the holdout may be better and that of now worse.
+    ends_before = (before.value - before.low, before.high - before.value)
+    ends_now = (now.high - now.value, now.value - now.low)
+    if sign < 0:
+        ends_before, ends_now = ends_before[::-1], ends_now[::-1]
+    down, up = (float(np.hypot(first, second)) for first, second in zip(ends_before, ends_now, strict=True))
+    return Interval(worse, worse - down, worse + up)
