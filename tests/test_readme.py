@@ -141,8 +141,15 @@ def test_package_predicts_as_the_release(root: Path) -> None:
 @pytest.mark.xdist_group("pipeline")
 def test_champion_is_monitored_as_documented(root: Path) -> None:
     rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet")
-    rows.drop(columns="target").to_csv(root / "patients.csv", index=False)
+    known = rows.assign(patient=rows.index)
+    known.drop(columns="target").to_csv(root / "patients.csv", index=False)
+    known[["patient", "target"]].to_csv(root / "outcomes.csv", index=False)
+    known.to_csv(root / "treated.csv", index=False)
     with work_in(root):
+        for command in find_commands("docs/performance.md"):
+            done = call_in_process(root, *shlex.split(command)[1:])
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "true values: true values of 442 of 442 rows (100 %)" in done.stdout
         for command in find_commands("docs/monitoring.md"):
             done = call_in_process(root, *shlex.split(command)[1:])
             assert done.returncode == 0, done.stdout + done.stderr
