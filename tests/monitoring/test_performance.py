@@ -266,7 +266,7 @@ def test_feedback_to_the_service_is_joined_with_its_log(release: Release, tmp_pa
         "1 true value reported later than now left out", "1 true value for ids that no row has",
         "1 row with an id that others have as well left out", "1 true value reported before the prediction left out",
     ]  # fmt: skip
-    assert scored.remarks == ["1 true value reported again", "1 true value for rows that other releases predicted"]
+    assert scored.remarks == ["1 true value reported again", "1 true value for a row of another release"]
     assert found.worse is not None
     assert found.worse[0].group == "city = b"
     untimed = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"time": None})})

@@ -146,7 +146,9 @@ def load_outcomes_file(path: Path, target: Target, *, key: str = ID) -> Outcomes
 def list_label_keys(experiment: str, table: Path) -> list[str]:
     """Return the key columns by which people labelled rows of a table, the latest last; none without labels."""
     found = [
-        one.source for one in read_judgements(experiment).list_current() if find_table(one.source) == table.resolve()
+        one.source
+        for one in read_judgements(experiment).list_current()
+        if find_labelled_table(one.source) == table.resolve()
     ]
     return [source.rpartition(":")[2] for source in dict.fromkeys(found)]
 
@@ -163,7 +165,7 @@ def load_labels(params: Params, table: Path, key: str, keys: pd.Series) -> Outco
     """
     log = read_judgements(params.experiment)
     own = [one for one in log.list_current() if one.source.rpartition(":")[2] == key]
-    own = [one for one in own if find_table(one.source) == table.resolve()]
+    own = [one for one in own if find_labelled_table(one.source) == table.resolve()]
     names = keys.dropna().astype(str)
     measured = {*names.iloc[find_first_judged(names, own, params.seed)]}
     labels, _ = resolve_labels(one for one in own if one.annotator != MODEL)
@@ -174,7 +176,7 @@ def load_labels(params: Params, table: Path, key: str, keys: pd.Series) -> Outco
     return found
 
 
-def find_table(source: str) -> Path:
+def find_labelled_table(source: str) -> Path:
     """Return the file of a table that labels belong to."""
     return (paths.find_root() / source.rpartition(":")[0]).resolve()
 
@@ -190,11 +192,11 @@ def encode_true_values(values: Iterable[Any], classes: tuple[Any, ...]) -> np.nd
         numbers = to_floats(given)
         return np.where(np.isfinite(numbers), numbers, np.nan)
     codes = {str(label): float(code) for code, label in enumerate(classes)}
-    known = {str(value): find_code(value, codes) for value in given}
+    known = {str(value): find_class_code(value, codes) for value in given}
     return np.array([known[str(value)] for value in given], "float64")
 
 
-def find_code(value: Any, codes: dict[str, float]) -> float:
+def find_class_code(value: Any, codes: dict[str, float]) -> float:
     """Return the code of a class in any of the ways in which files and requests write it; NaN if it is none."""
     if str(value) in codes:
         return codes[str(value)]

@@ -21,7 +21,7 @@ from labkit.model.evaluation.metrics import compute_losses, is_greater_better, m
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import compute_costs
 from labkit.model.release.bundle import Release
-from labkit.monitoring.reference_performance import ReferencePerformance, measure_groups
+from labkit.monitoring.reference_performance import ReferencePerformance, measure_group_losses
 from labkit.monitoring.scored_rows import ScoredRows
 from labkit.params.experiment import Params
 from labkit.params.tables import find_positive
@@ -274,7 +274,7 @@ def find_worse_groups(
     for name, cut in reference.cuts.items():
         if name not in columns:
             continue
-        for code, now in measure_groups(columns[name], cut, losses, blocks).items():
+        for code, now in measure_group_losses(columns[name], cut, losses, blocks).items():
             before = reference.groups[name].get(code)
             if before is None or before.error is None or now.error is None:
                 continue

@@ -73,7 +73,7 @@ def list_performance_checks(found: Performance, track_record: TrackRecord | None
     """Check what is known of the performance."""
     return [
         check_labels(found),
-        check_metric(found),
+        check_against_holdout(found),
         check_calibration_of_known(found),
         check_cost(found),
         check_groups_now(found),
@@ -124,7 +124,7 @@ def skip_performance(code: str, found: Performance) -> CheckResult | None:
     return None
 
 
-def check_metric(found: Performance) -> CheckResult:
+def check_against_holdout(found: Performance) -> CheckResult:
     """Check whether the metric is worse than on the holdout."""
     if skipped := skip_performance("LK722", found):
         return skipped
@@ -136,7 +136,7 @@ def check_metric(found: Performance) -> CheckResult:
 
 def compare_with_holdout(code: str, name: str, now: Interval, before: Interval, found: Performance) -> CheckResult:
     """Return the check that a metric is not shown to be worse than on the holdout."""
-    evidence = f"{name} {describe_interval(now)}, {describe_interval(before)} on the holdout; resampled: "
+    evidence = f"{name} {describe_with_interval(now)}, {describe_with_interval(before)} on the holdout; resampled: "
     evidence += found.resampled
     worse = find_loss(name, now, before)
     if np.isnan(worse.low):
@@ -144,7 +144,7 @@ def compare_with_holdout(code: str, name: str, now: Interval, before: Interval, 
     return make_check(code, worse.low <= 0, evidence)
 
 
-def describe_interval(one: Interval) -> str:
+def describe_with_interval(one: Interval) -> str:
     """Return a value with its interval, if it has one."""
     if np.isnan(one.low):
         return format_number(one.value)
@@ -172,8 +172,8 @@ def check_cost(found: Performance) -> CheckResult:
     assert found.reference.costs is not None
     unit = f" {found.reference.costs.unit}" if found.reference.costs.unit else ""
     evidence = (
-        f"{describe_interval(found.cost)}{unit} per row at a threshold of {found.reference.threshold:.3g}, "
-        f"{describe_interval(found.reference.cost)} on the holdout"
+        f"{describe_with_interval(found.cost)}{unit} per row at a threshold of {found.reference.threshold:.3g}, "
+        f"{describe_with_interval(found.reference.cost)} on the holdout"
     )
     worse = find_loss("log_loss", found.cost, found.reference.cost)
     if np.isnan(worse.low):
@@ -207,7 +207,7 @@ def check_estimate(found: Performance, track_record: TrackRecord | None) -> Chec
     if found.reference is None:
         return CheckResult("LK726", "skipped", f"{evidence}{record}; {NO_REFERENCE}")
     before = found.reference.value
-    evidence += f"; {describe_interval(before)} on the holdout{record}"
+    evidence += f"; {describe_with_interval(before)} on the holdout{record}"
     if np.isnan(before.low):
         return CheckResult("LK726", "skipped", f"{evidence}: too few independent rows for an interval")
     is_fine = found.estimated >= before.low if is_greater_better(found.metric) else found.estimated <= before.high

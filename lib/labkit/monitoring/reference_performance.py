@@ -114,7 +114,7 @@ def make_performance_files(
                 "column": name, "conditions": [*cut.conditions], "edges": [*cut.edges], "labels": [*cut.labels],
                 "groups": [
                     [code, one.n_rows, one.loss, one.error, one.n_runs]
-                    for code, one in measure_groups(columns[name], cut, compute_losses(ours), blocks).items()
+                    for code, one in measure_group_losses(columns[name], cut, compute_losses(ours), blocks).items()
                 ],
             }
             for name, cut in cuts.items()
@@ -126,10 +126,10 @@ def make_performance_files(
 
 def collect_columns(frame: pd.DataFrame, row_features: RowComputation) -> dict[str, pd.Series]:
     """Return the columns of a table that are compared, cleaned by the rules of the model."""
-    return join_columns([batch.columns for batch in read_frame(frame, row_features)])
+    return concat_columns([batch.columns for batch in read_frame(frame, row_features)])
 
 
-def join_columns(batches: list[Mapping[str, Column]]) -> dict[str, pd.Series]:
+def concat_columns(batches: list[Mapping[str, Column]]) -> dict[str, pd.Series]:
     """Return the columns of batches as a whole; missing categories are None, missing numbers NaN."""
     names = batches[0] if batches else ()
     return {name: pd.concat([to_series(one[name]) for one in batches], ignore_index=True) for name in names}
@@ -154,7 +154,7 @@ def fit_cuts(columns: Mapping[str, pd.Series], row_features: RowComputation, sub
     return cuts
 
 
-def measure_groups(values: pd.Series, cut: Cut, losses: np.ndarray, blocks: Blocks) -> dict[int, GroupLoss]:
+def measure_group_losses(values: pd.Series, cut: Cut, losses: np.ndarray, blocks: Blocks) -> dict[int, GroupLoss]:
     """Return the mean loss of the rows that meet each condition, by its index; without conditions that few rows meet.
 
     Parameters

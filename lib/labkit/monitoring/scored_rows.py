@@ -22,7 +22,7 @@ from labkit.monitoring.outcomes import (
     load_feedback,
     load_labels,
 )
-from labkit.monitoring.reference_performance import collect_columns, join_columns
+from labkit.monitoring.reference_performance import collect_columns, concat_columns
 from labkit.monitoring.row_batches import Batch
 from labkit.monitoring.window_counts import take_rows
 from labkit.params.experiment import Params
@@ -119,9 +119,9 @@ def score_frame(params: Params, current: Current, outcomes: Outcomes | None, now
     elif params.data.target.column in frame:
         found = frame[params.data.target.column]
     else:
-        return ScoredRows(output, np.full(len(frame), np.nan), read_times(frame))
+        return ScoredRows(output, np.full(len(frame), np.nan), take_prediction_times(frame))
     true, n_unreadable = encode_known(found, classes)
-    times = read_times(frame)
+    times = take_prediction_times(frame)
     if times is not None:
         kept = times <= np.datetime64(now.replace(tzinfo=None), "us")
         frame, output, true, times = frame[kept], output[kept], true[kept], times[kept]
@@ -130,7 +130,7 @@ def score_frame(params: Params, current: Current, outcomes: Outcomes | None, now
     return ScoredRows(output, true, times, columns=columns, faults=faults, remarks=remarks)
 
 
-def read_times(frame: pd.DataFrame) -> np.ndarray | None:
+def take_prediction_times(frame: pd.DataFrame) -> np.ndarray | None:
     """Return when the rows of a table were predicted; None without such a column."""
     return make_times(to_array(frame[PREDICT_AT]), PREDICT_AT) if PREDICT_AT in frame else None
 
@@ -237,7 +237,7 @@ def score_log(current: Current, folder: Path, outcomes: Outcomes, now: datetime)
     faults += describe_unreadable(n_unreadable, classes)
     remarks = outcomes.describe_remarks()
     if n_others := len((outcomes.values.keys() & reader.other_ids) - reader.ids):
-        remarks.append(f"{format_count(n_others, 'true value')} for rows that other releases predicted")
+        remarks.append(f"{format_count(n_others, 'true value')} for a row of another release")
     if not parts:
         return ScoredRows(np.empty(0), np.empty(0), faults=faults, remarks=remarks)
     every = [scored for scored, _ in parts]
@@ -246,7 +246,7 @@ def score_log(current: Current, folder: Path, outcomes: Outcomes, now: datetime)
         np.concatenate([one.true for one in every]),
         np.concatenate([one.times for one in every if one.times is not None]),
         np.concatenate([one.requests for one in every if one.requests is not None]),
-        join_columns([columns for _, columns in parts]),
+        concat_columns([columns for _, columns in parts]),
         faults,
         remarks,
     )

@@ -122,8 +122,8 @@ def test_a_failed_check_of_the_gate_is_an_issue_and_a_warning_stays_one() -> Non
 
 
 def test_unknown_codes_and_statuses_are_refused() -> None:
-    with pytest.raises(DataError, match="no check 'LK2O1': did you mean 'LK201'"):
-        CheckResult("LK2O1", "passed", "")
+    with pytest.raises(DataError, match="no check 'LK0201': did you mean 'LK201'"):
+        CheckResult("LK0201", "passed", "")
     with pytest.raises(DataError, match="no status 'fine'"):
         CheckResult("LK201", "fine", "")  # type: ignore[arg-type]
 
