@@ -149,7 +149,7 @@ def test_champion_is_monitored_as_documented(root: Path) -> None:
         for command in find_commands("docs/performance.md"):
             done = call_in_process(root, *shlex.split(command)[1:])
             assert done.returncode == 0, done.stdout + done.stderr
-            assert "true values: true values of 442 of 442 rows (100 %)" in done.stdout
+            assert "rows with true values: 442 of 442 rows (100 %)" in done.stdout
         for command in find_commands("docs/monitoring.md"):
             done = call_in_process(root, *shlex.split(command)[1:])
             assert done.returncode == 0, done.stdout + done.stderr

@@ -266,7 +266,7 @@ REGISTER: dict[str, Definition] = {
         "Add the new rows to the raw tables and run `labkit run`; the gate decides.",
     ),
     "LK721": Definition(
-        "True values", "Performance",
+        "Rows with true values", "Performance",
         "True values that cannot be joined are missing from all that is measured here.",
         "Correct the ids or values where they are reported, or name a file with `--outcomes`.",
     ),

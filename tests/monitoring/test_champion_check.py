@@ -171,7 +171,7 @@ def test_true_values_are_compared_with_the_holdout(root: Path, params: Params) -
     assert found["worse_groups"][0]["group"] == "a ≥ 0.979"
 
     shown = monitor(root, late.assign(y=true), "--windows", "1").stdout.splitlines()
-    assert "true values: true values of 700 of 700 rows (100 %)" in shown
+    assert "rows with true values: 700 of 700 rows (100 %)" in shown
     assert [line for line in shown if line.startswith("metric against the holdout: mae 0.")]
     page = root / "reports" / NAME / "monitoring.html"
     assert "a ≥ 0.979" in page.read_text()

@@ -197,7 +197,7 @@ def test_file_of_true_values_is_joined_by_id(release: Release, tmp_path: Path) -
     [labels] = [one for one in list_performance_checks(found) if one.code == "LK721"]
     assert labels.status == "warning"
     assert labels.evidence == (
-        "true values of 299 of 400 rows (75 %), 2026-03-02 to 2026-03-17; 2 true values changed later: the latest "
+        "299 of 400 rows (75 %), 2026-03-02 to 2026-03-17; 2 true values changed later: the latest "
         "counts; 1 true value for ids that no row has; 2 rows with an id that others have as well left out; 1 true "
         "value of no class that the model knows left out; 2 true values reported again"
     )

@@ -145,12 +145,9 @@ def load_outcomes_file(path: Path, target: Target, *, key: str = ID) -> Outcomes
 
 def list_label_keys(experiment: str, table: Path) -> list[str]:
     """Return the key columns by which people labelled rows of a table, the latest last; none without labels."""
-    found = [
-        one.source
-        for one in read_judgements(experiment).list_current()
-        if find_labelled_table(one.source) == table.resolve()
-    ]
-    return [source.rpartition(":")[2] for source in dict.fromkeys(found)]
+    sources = dict.fromkeys(one.source for one in read_judgements(experiment).list_current())
+    found = [one for one in sources if find_labelled_table(one) == table.resolve()]
+    return [source.rpartition(":")[2] for source in found]
 
 
 def load_labels(params: Params, table: Path, key: str, keys: pd.Series) -> Outcomes:

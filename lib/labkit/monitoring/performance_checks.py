@@ -102,11 +102,11 @@ def describe_labels(found: Performance) -> str:
     """Return how many rows have true values, and of which days, as a clause."""
     rows = format_count(found.n_rows, "row")
     if not found.n_labelled:
-        return f"no true value is known for {rows} that this release predicted"
+        return f"none of {rows} that this release predicted"
     share = format_share(found.n_labelled / found.n_rows)
     days = "" if found.first is None else f", {describe_days(found.first, found.last)}"
     compared = f"; {found.n_compared:,} compared" if 0 < found.n_compared < found.n_labelled else ""
-    return f"true values of {found.n_labelled:,} of {rows} ({share}){days}{compared}"
+    return f"{found.n_labelled:,} of {rows} ({share}){days}{compared}"
 
 
 def describe_days(first: str | None, last: str | None) -> str:
