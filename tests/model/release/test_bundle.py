@@ -12,7 +12,7 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.onnx import converters
 from labkit.model.release import bundle
 from labkit.model.release.main_table_files import MAIN_TABLE, MAIN_TABLE_ROWS
-from labkit.model.release.runtime import BACKGROUND, PROFILE, PROFILE_ARRAYS
+from labkit.model.release.runtime import BACKGROUND, PERFORMANCE, PROFILE, PROFILE_ARRAYS
 from labkit.model.training import comparison
 
 from tests.model.tables import TASKS, make_model, make_new_rows, make_table, make_target
@@ -52,7 +52,7 @@ def test_release_predicts_as_the_pipeline(tmp_path: Path, task: str, has_graph: 
 def test_same_release_twice_is_the_same_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "a") == write(tmp_path / "b")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    without = {bundle.STATE, PROFILE, PROFILE_ARRAYS, BACKGROUND, MAIN_TABLE, MAIN_TABLE_ROWS}
+    without = {bundle.STATE, PROFILE, PROFILE_ARRAYS, PERFORMANCE, BACKGROUND, MAIN_TABLE, MAIN_TABLE_ROWS}
     assert names == sorted({*bundle.FILES} - without), "no arrays without histories, and what is added later"
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
