@@ -46,6 +46,7 @@ class Checkout:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.meanings = CodeCache(self.root)
+        self.finders: dict[tuple[Path, ...], Finder] = {}
 
     def get_meaning(self, path: Path) -> Meaning:
         """Return the meaning of a file."""
@@ -94,7 +95,8 @@ class Checkout:
         if start.suffix == ".ipynb":  # the kernel's folder, in which it looks first
             folders = tuple(dict.fromkeys([start.parent.resolve(), *folders]))
         while True:
-            files = {file for one in (start, *more) for file in self.follow(one, Finder(folders))}
+            finder = self.finders.setdefault(folders, Finder(folders))
+            files = {file for one in (start, *more) for file in self.follow(one, finder)}
             named = [folder for file in files for folder in self.list_named_folders(file)]
             wider = tuple(dict.fromkeys([*folders, *named]))
             if wider == folders:
@@ -114,11 +116,18 @@ class Checkout:
             if unit.file in seen:
                 continue
             seen.add(unit.file)
-            meaning = self.get_meaning(unit.file)
-            for one in meaning.imports:
-                waiting += self.list_imported(one, unit.package, finder)
-            waiting += [Unit(file) for name in meaning.files for file in self.find_named(name, unit.file)]
+            if unit not in finder.followed:
+                finder.followed[unit] = tuple(dict.fromkeys(self.list_next(unit, finder)))
+            waiting += finder.followed[unit]
         return seen
+
+    def list_next(self, unit: Unit, finder: "Finder") -> Iterator[Unit]:
+        """Yield the files that a file runs when it is imported: those that it imports, and those that it names."""
+        meaning = self.get_meaning(unit.file)
+        for one in meaning.imports:
+            yield from self.list_imported(one, unit.package, finder)
+        for name in meaning.files:
+            yield from (Unit(file) for file in self.find_named(name, unit.file))
 
     def list_imported(self, one: Import, package: str, finder: "Finder") -> Iterator[Unit]:
         """Yield the files that one import runs: parent packages, the module, and imported names that are modules."""
@@ -158,6 +167,7 @@ class Finder:
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self.folders = folders
         self.known: dict[str, Location | None] = {}
+        self.followed: dict[Unit, tuple[Unit, ...]] = {}
 
     def find(self, name: str) -> Location | None:
         """Return the location of a module, None if it is not local."""
