@@ -7,7 +7,8 @@ python benchmarks/kills.py 200 --every 0.05 --busy 6    the runner, at each 50 m
 Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
 server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
 The data, predictions and metrics in place then must be byte for byte those of an undisturbed run, and still be so half
-a minute later (`--after`); ledger and MLflow must agree on every run.
+a minute later (`--after`); ledger and MLflow must agree on every run. Their runners are forks of a process that has
+imported everything, so that none is killed before it does something; with `--every` they are programs.
 With `--every`, kernels are warm, so that their server has seconds to import, and every process of the
 checkout is examined, not only those below the runner when it was killed.
 
@@ -40,8 +41,8 @@ from side_by_side import describe_machine, write_section
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.conftest import call_program  # noqa: E402
-from tests.run.small import STAGES, is_alive, load_ledger, make_small, start_program  # noqa: E402
+from tests.conftest import call_labkit, call_program  # noqa: E402
+from tests.run.small import STAGES, is_alive, load_ledger, make_small, start, start_program  # noqa: E402
 
 LONGEST_SECONDS = 2
 """How long something may outlive a kill."""
@@ -154,7 +155,7 @@ def expect_outputs(seed: int) -> dict[str, str]:
 
 def kill_one(root: Path, *, longest_seconds: float, rng: random.Random, tally: Tally) -> str:
     """Start a run, kill one of its processes at a random moment, and describe in a line what was killed."""
-    run = start_program(root, "run", "small", "--cold")
+    run = start(root, "run", "small", "--cold")
     time.sleep(rng.uniform(0, longest_seconds))
     parts = list_parts(run.pid)
     family = [process for processes in parts.values() for process in processes]
@@ -240,7 +241,7 @@ def is_free(path: Path) -> bool:
 def run_again(root: Path, seed: int) -> list[str]:
     """Run to the end after kills, and return what differs from an undisturbed run or was left over."""
     old = time.time() - socket_dirs.YOUNGEST_SECONDS
-    again = call_program(root, "run", "small", "--cold")
+    again = call_labkit(root, "run", "small", "--cold")
     faults = check_ledger(root) + check_tracked(root)
     if again.returncode:
         faults.append(f"run again ended with {again.returncode}: {again.stderr[-500:]}")
@@ -258,7 +259,7 @@ def kill_runs(n: int, *, in_a_row: int, seed: int, after_seconds: float, folder:
     for number in range(2):  # the first makes the database
         set_seed(root, number)
         begun = time.monotonic()
-        done = call_program(root, "run", "small", "--cold")
+        done = call_labkit(root, "run", "small", "--cold")
         assert done.returncode == 0, done.stderr
         assert digest_outputs(root) == expect_outputs(number)
     longest = time.monotonic() - begun

@@ -1,4 +1,4 @@
-"""Processes of the command line that are forks of one that has imported what commands import, which takes seconds.
+"""Processes of labkit and DVC that are forks of one that has imported what commands import, which takes seconds.
 
 Each is a process of its own, with its own pid, session, folder, environment and standard streams, and ends with the
 command's own exit code; tests/test_preloaded.py compares them with the program. What a fork cannot take over is executed
@@ -8,14 +8,18 @@ as an ordinary program: see `is_forkable`. These tests always start the installe
   that is interrupted (tests/run/pipeline/test_dvc_repo.py);
 - the commands of the README (tests/test_readme.py), of a user's project (tests/project/test_whole_project.py), of a page
   on own stages (tests/stages/test_own_stages.py), and those that `dvc repro` calls (tests/run/test_edits.py);
-- commands on a terminal (tests/run/test_hostile_names.py), completion (tests/cli/test_options.py), `labkit new`
-  (tests/new/test_dialect.py), and runs that are killed at random moments (tests/run/test_kills.py).
+- commands on a terminal (tests/run/test_hostile_names.py), completion (tests/cli/test_options.py), and `labkit new`
+  (tests/new/test_dialect.py).
+
+With another PYTHONPATH a fork imports again what its folders have, so that a checkout's own code runs without a second
+import of the packages that it uses.
 
 Run as a program it is that process: see `serve`. It belongs to one worker of pytest and ends with it.
 """
 
 import atexit
 import functools
+import importlib
 import inspect
 import json
 import os
@@ -31,7 +35,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,7 +44,9 @@ from labkit import paths
 from labkit.run.fingerprint.code_cache import CodeCache
 from labkit.run.kernels import preload
 
-LABKIT = str(Path(sys.executable).with_name("labkit"))
+LABKIT, DVC = (str(Path(sys.executable).with_name(name)) for name in ("labkit", "dvc"))
+MODULES = {LABKIT: "labkit.cli.main", DVC: "dvc.cli"}
+"""Program → module whose `main` it calls."""
 # Not `python FILE`: folders beside this file have names of the standard library, and would be found first.
 PROGRAM = """
 import runpy, sys
@@ -50,8 +56,10 @@ runpy.run_path(sys.argv[2], run_name="__main__")
 LONGEST_REQUEST_BYTES = 100_000
 FEW_THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
 """As in a stage's process. Beside other tests, threads that spin while they wait take several times as long."""
-READ_WHEN_CALLED = ("LABKIT_", "COLUMNS", "MLFLOW_TRACKING_URI", "NO_COLOR", "PATH", "PYTEST_", "WAREHOUSE_URL")
-"""Beginnings of the names of variables that nothing reads while it is imported."""
+READ_WHEN_CALLED = (
+    "LABKIT_", "COLUMNS", "MLFLOW_TRACKING_URI", "NO_COLOR", "PATH", "PYTEST_", "PYTHONPATH", "TMPDIR", "WAREHOUSE_URL",
+)  # fmt: skip
+"""Beginnings of the names of variables that nothing reads while it is imported, and of those that forks follow."""
 OF_A_PROGRAM = {
     "preexec_fn": None, "pass_fds": (), "executable": None, "shell": False, "creationflags": 0,
     "restore_signals": True, "close_fds": True, "umask": -1, "uid": None, "gid": None, "gids": None, "process_group": -1,
@@ -115,7 +123,7 @@ def is_forkable(given: Mapping[str, Any], environment: Mapping[str, str]) -> boo
     Of the environment it may differ from this worker's only in what is read when a command is called.
     """
     command = given["args"]
-    if str(command[0]) != LABKIT or any(given[name] != value for name, value in OF_A_PROGRAM.items()):
+    if str(command[0]) not in MODULES or any(given[name] != value for name, value in OF_A_PROGRAM.items()):
         return False
     names = ENVIRONMENT.keys() | environment.keys()
     changed = {name for name in names if ENVIRONMENT.get(name) != environment.get(name)}
@@ -123,7 +131,7 @@ def is_forkable(given: Mapping[str, Any], environment: Mapping[str, str]) -> boo
 
 
 class Popen(subprocess.Popen[Any]):
-    """`subprocess.Popen`, which starts commands of labkit as forks where it can."""
+    """`subprocess.Popen`, which starts commands of labkit and DVC as forks where it can."""
 
     ended: int | None = None
     reading = threading.Lock()
@@ -251,16 +259,28 @@ def take_place(request: Mapping[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
+    if request["env"].get("PYTHONPATH") != ENVIRONMENT.get("PYTHONPATH"):
+        import_again(filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep)))
     sys.argv = list(request["argv"])
     # The same objects as before, which loggers may hold.
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     main = types.ModuleType("__main__")
-    main.__file__ = LABKIT
+    main.__file__ = sys.argv[0]
     sys.modules["__main__"] = main
     tempfile.tempdir = None
     time.tzset()
     random.seed()
     sys.modules["numpy"].random.seed()
+
+
+def import_again(entries: Iterable[str]) -> None:
+    """Let modules of some folders, the first in which Python looks, be imported in place of those that are here."""
+    folders = [Path(entry).absolute() for entry in entries]
+    sys.path[1:1] = map(str, folders)
+    names = {path.stem for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    for module in [module for module in sys.modules if module.partition(".")[0] in names]:
+        del sys.modules[module]
+    importlib.invalidate_caches()
 
 
 def end(code: int) -> NoReturn:
@@ -276,12 +296,10 @@ def end(code: int) -> NoReturn:
 
 
 def call_main() -> NoReturn:
-    """Run the command line and exit with its code, as the program `labkit` does."""
-    from labkit.cli.main import main
-
+    """Run the command line and exit with its code, as the program does."""
     code: Any = 0
     try:
-        main()
+        code = importlib.import_module(MODULES[sys.argv[0]]).main()
     except SystemExit as exit_:
         code = exit_.code
     except KeyboardInterrupt:
@@ -300,7 +318,7 @@ def find_modules() -> list[str]:
     files = sorted(file for part in PARTS for file in (library / part).rglob("*.py"))
     own = [".".join(file.relative_to(library.parent).with_suffix("").parts) for file in files]
     named = {one.module for file in files for one in meanings.get(file).imports if not one.level}
-    return [name.removesuffix(".__init__") for name in own] + sorted(named)
+    return [name.removesuffix(".__init__") for name in own] + sorted(named | {"dvc.cli.parser"})
 
 
 def import_modules() -> str | None:

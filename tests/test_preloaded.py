@@ -2,17 +2,20 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import labkit
 import pytest
 from labkit.run.pipeline.run_lock import hold_checkout
 
 from tests import preloaded
 from tests.conftest import LABKIT, SET_BY_LIBRARIES, call_in_process, make_environment
+from tests.preloaded import DVC
 from tests.run.small import make_small, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("preloaded")]
@@ -89,7 +92,8 @@ def test_output_that_cannot_be_written_is_reported_as_by_the_program(root: Path)
     [
         (LABKIT, {}, {}, True),
         (LABKIT, {"LABKIT_ROOT": "elsewhere", "COLUMNS": "300", "PATH": "/bin"}, {}, True),
-        (LABKIT, {"PYTHONPATH": "lib"}, {}, False),
+        (LABKIT, {"PYTHONPATH": "lib"}, {}, True),
+        (DVC, {}, {}, True),
         (LABKIT, {"HOME": "/nowhere"}, {}, False),
         (LABKIT, {"LC_ALL": "C"}, {}, False),
         (LABKIT, {"UNHEARD_OF": "1"}, {}, False),
@@ -107,6 +111,23 @@ def test_what_a_fork_cannot_take_over_is_executed(
         process.communicate(timeout=60)
     assert (process.ended is not None) == is_forked
     assert process.returncode == 0
+
+
+def test_code_of_another_pythonpath_runs_and_can_be_edited(root: Path) -> None:
+    """With the packages that it imports, as they are installed."""
+    library, seen = root / "lib", []
+    shutil.copytree(Path(labkit.__file__).parent, library / "labkit", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**make_environment(root), "PYTHONPATH": str(library)}
+    for edit in ("import sys, sqlalchemy\nprint(__file__, sqlalchemy.__file__)", "print(sys.path[1])"):
+        with (library / "labkit" / "cli" / "main.py").open("a") as stream:
+            stream.write(f"{edit}\n")
+        command = [LABKIT, "--version"]
+        fork = preloaded.run(command, cwd=root, env=environment, timeout=60)
+        program = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        assert (fork.returncode, fork.stdout, fork.stderr) == (0, program.stdout, program.stderr)
+        seen += fork.stdout.splitlines()
+    assert seen[0].startswith(f"{library / 'labkit/cli/main.py'} ")
+    assert str(library) in seen
 
 
 def test_what_packages_set_in_this_process_prevents_no_fork(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests import preloaded
 from tests.conftest import ROOT, call_labkit, make_checkout, make_environment
+from tests.preloaded import DVC
 from tests.shop import SHOP, change, write_tables
 
 ALL = ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"]
@@ -59,8 +60,7 @@ class Shop:
         shown = declared.replace("persist: true", "persist: false") if is_cache_used else declared
         (self.root / "dvc.yaml").write_text(shown)
         environment = {**make_environment(self.root), "PYTHONPATH": str(self.root / "lib")}
-        command = ["dvc", "repro", "eda@shop", "deploy@shop"]
-        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        done = preloaded.run([DVC, "repro", "eda@shop", "deploy@shop"], cwd=self.root, env=environment, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         first, *ran = re.findall(r"(?:Running stage|Stage) '(\w+)@shop'(?:$|:| is cached)", done.stdout, re.MULTILINE)
         assert first == "fingerprint"
