@@ -262,10 +262,18 @@ def test_strangers_tables_run_through_unedited_notebooks(shop: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("clones")
 def test_two_clean_clones_give_the_same_bytes(tmp_path: Path, shared_server: SharedServer, store: Path) -> None:
-    """The kernels of one are forks of a server, those of the other ordinary ones."""
+    """The kernels of one are forks of a server, those of the other ordinary ones.
+
+    Candidates: one of each kind; that all are the same in two processes: tests/model/training/test_comparison.py.
+    """
     digests = []
     warm, cold = (make_checkout(tmp_path / name, store=store) for name in ("warm", "cold"))
-    settings = ("-S", "training.folds=2", "-S", "evaluation.bootstrap_samples=200")
+    values = (
+        "training.models=[dummy,linear,random_forest,lightgbm]",
+        "training.folds=2",
+        "evaluation.bootstrap_samples=200",
+    )
+    settings = [word for value in values for word in ("-S", value)]
     for root, options in ((shared_server.lend(warm), ()), (cold, ("--cold",))):
         done = call_program(root, "run", "breast_cancer", *options, *settings)
         assert done.returncode == 0, done.stdout + done.stderr

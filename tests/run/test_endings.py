@@ -181,11 +181,14 @@ def test_process_in_the_background_of_a_shell_ends_when_asked_to(tmp_path: Path,
 
 
 HARD = """
-import re, subprocess, threading
+import psutil, re, subprocess, threading
 from joblib import Parallel, delayed
 child = subprocess.Popen(["sleep", "600"], start_new_session=True)
 threading.Thread(target=lambda: Parallel(2)(delayed(time.sleep)(600) for _ in range(2)), daemon=True).start()
-time.sleep(3)
+def count_workers():
+    return sum("popen_loky" in " ".join(one.cmdline()) for one in psutil.Process().children(recursive=True))
+while count_workers() < 2:
+    time.sleep(0.05)
 pathlib.Path(os.environ["LABKIT_ROOT"], "began").touch()
 re.match(r"(a+)+$", "a" * 60 + "b")
 """
@@ -200,7 +203,7 @@ def test_nothing_survives_the_runner_whatever_a_cell_has_started(tmp_path: Path,
         family = find_family(run.pid)
         programs = [" ".join(process.cmdline()) for process in family]
         assert any(program == "sleep 600" for program in programs)
-        assert sum("joblib" in program for program in programs) >= 2
+        assert sum("popen_loky" in program for program in programs) == 2
         run.send_signal(getattr(signal, name))
         run.communicate(timeout=60)
     wait_until(lambda: not any(map(is_alive, family)), 10)
