@@ -38,7 +38,7 @@ def service(tmp_path: Path, release: Path) -> Service:
     settings = Settings("shop", str(run_dir), None, str(tmp_path / FEEDBACK), 1, LOOPBACK, canary_percent=10)
     board = Board(settings.board_path, n_workers=1)
     board.words[CURRENT] = board.words[ANNOUNCED] = 1
-    engine = load_pointed(make_pointer(release, 1), settings.tables_dir)
+    engine = load_pointed(make_pointer(release, 1), settings.state_dir)
     return Service(settings, engine, board, 0, access=Access(LOOPBACK, None), log=None)
 
 
@@ -74,7 +74,7 @@ def put_in_force(service: Service, generation: int) -> bool:
 
 
 def test_rows_reach_a_model_before_and_after_it_is_in_force_without_a_request(service: Service, release: Path) -> None:
-    other = load_pointed(make_pointer(release, 9), service.settings.tables_dir)
+    other = load_pointed(make_pointer(release, 9), service.settings.state_dir)
     watch_until(
         service,
         lambda: announce(service, release, 2),
@@ -90,7 +90,7 @@ def test_rows_reach_a_model_before_and_after_it_is_in_force_without_a_request(se
 
 
 def test_rows_are_joined_while_a_model_is_loaded(service: Service, release: Path) -> None:
-    other, is_seen = load_pointed(make_pointer(release, 9), service.settings.tables_dir), threading.Event()
+    other, is_seen = load_pointed(make_pointer(release, 9), service.settings.state_dir), threading.Event()
 
     def load(pointer: object) -> Any:
         assert is_seen.wait(30)

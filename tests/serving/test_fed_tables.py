@@ -27,7 +27,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_engine(release: Path, folder: Path) -> Engine:
     """Return the model as a worker loads it."""
-    return load_engine(release, digest=None, version=None, tables_dir=folder)
+    return load_engine(release, digest=None, version=None, state_dir=folder)
 
 
 def encode(*rows: Any) -> bytes:
@@ -119,7 +119,7 @@ def test_a_table_is_bounded(release: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_damaged_lines_are_skipped_and_counted_and_a_removed_file_is_forgotten(release: Path, tmp_path: Path) -> None:
     feed(open_engine(release, tmp_path), "rates", *RATES)
-    path = tmp_path / "rates.jsonl"
+    path = tmp_path / "tables" / "rates.jsonl"
     path.write_bytes(b'not json\n{"time": 1, "rows": [{"kind": 1}]}\n' + path.read_bytes() + b'{"torn')
     engine = open_engine(release, tmp_path)
     assert engine.fed is not None
@@ -131,7 +131,8 @@ def test_damaged_lines_are_skipped_and_counted_and_a_removed_file_is_forgotten(r
 
 
 def test_rows_that_a_later_model_refuses_are_left_out_and_counted(release: Path, tmp_path: Path) -> None:
-    path = tmp_path / "rates.jsonl"
+    path = tmp_path / "tables" / "rates.jsonl"
+    path.parent.mkdir()
     path.write_text(json.dumps({"time": 1.0, "rows": [*RATES, {**RATES[0], "value": "high"}, 5]}) + "\n")
     engine = open_engine(release, tmp_path)
     assert engine.fed is not None
@@ -163,7 +164,7 @@ def test_a_file_is_bounded_in_bytes_also_if_its_rows_replace_each_other(
 ) -> None:
     engine = open_engine(release, tmp_path)
     feed(engine, "rates", *RATES[:8])
-    size = (tmp_path / "rates.jsonl").stat().st_size
+    size = (tmp_path / "tables" / "rates.jsonl").stat().st_size
     monkeypatch.setattr(fed_tables, "MOST_FED_BYTES", size + 10)
     with pytest.raises(RequestError) as caught:
         feed(engine, "rates", {**RATES[0], "unknown": "x" * 100})
@@ -172,11 +173,11 @@ def test_a_file_is_bounded_in_bytes_also_if_its_rows_replace_each_other(
         f" bytes, at most {size + 10:,} are kept: remove tables/rates.jsonl from the service's folder first, and send "
         "the rows again that are still needed"
     )
-    assert (tmp_path / "rates.jsonl").stat().st_size == size
+    assert (tmp_path / "tables" / "rates.jsonl").stat().st_size == size
 
 
 def test_a_file_that_was_emptied_or_replaced_is_read_from_its_start(release: Path, tmp_path: Path) -> None:
-    engine, path = open_engine(release, tmp_path), tmp_path / "rates.jsonl"
+    engine, path = open_engine(release, tmp_path), tmp_path / "tables" / "rates.jsonl"
     assert engine.fed is not None
     feed(engine, "rates", *RATES[:5])
     first = path.read_bytes()
@@ -194,7 +195,7 @@ def test_a_file_that_was_emptied_or_replaced_is_read_from_its_start(release: Pat
 
 def test_only_the_user_may_read_the_rows(release: Path, tmp_path: Path) -> None:
     feed(open_engine(release, tmp_path), "rates", *RATES[:1])
-    assert (tmp_path / "rates.jsonl").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "tables" / "rates.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.slow

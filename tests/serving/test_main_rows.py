@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.serving.batch_tables import open_joined_rows, read_table_options
 from labkit.serving.engine import Engine, load_engine
+from labkit.serving.fed_outcomes import OutcomesBody
 from labkit.serving.invocations import read_invocation
 from labkit.serving.main_rows import MainRows
 from labkit.serving.requests import RequestError
@@ -229,7 +231,10 @@ def test_older_releases_say_that_they_take_joined_columns_only(work: Path) -> No
 
 def test_example_of_the_documentation_is_a_row_of_flights() -> None:
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-    examples = [json.loads(part.split("```")[0])["rows"] for part in page.split("```json\n")[1:]]
+    flight, weather_rows, outcomes = (part.split("```")[0] for part in page.split("```json\n")[1:])
+    examples = [json.loads(part)["rows"] for part in (flight, weather_rows)]
+    (outcome,) = msgspec.json.decode(outcomes, type=OutcomesBody).outcomes
+    assert outcome.row.keys() == examples[0][0].keys()
     data = load_params("flights").data
     for name, (row,) in zip(("flights", "weather"), examples, strict=True):
         (path,) = find_files(name, data.tables[name])

@@ -33,8 +33,8 @@ MOST_INLINE_ROWS = 64
 """Rows above this number are predicted in a thread, so that other requests do not wait for them."""
 MOST_INLINE_BYTES = 16 * 1024
 """Bodies above this size, about as many rows, are read in a thread if rows may have to be joined."""
-TABLES_SECONDS = 0.2
-"""Time between two looks for rows of joined tables that other workers were sent."""
+FED_SECONDS = 0.2
+"""Time between two looks for rows of joined tables and outcomes that other workers were sent."""
 JSON = b"application/json"
 
 Scope = MutableMapping[str, Any]
@@ -85,7 +85,7 @@ class Service:
         self.settings, self.engine, self.board, self.worker = settings, engine, board, worker
         self.access, self.log, self.counter = access, log, Counter(board, worker)
         folder = Path(settings.folder)
-        load = partial(load_pointed, tables_dir=settings.tables_dir)
+        load = partial(load_pointed, state_dir=settings.state_dir)
         self.champion = Follower(CHAMPION_SEAT, board, worker, folder, engine=engine, load=load)
         self.canary: Canary | None = None
         if settings.canary_percent:
@@ -137,7 +137,7 @@ class Service:
 
     def load_challenger(self, pointer: Pointer) -> Engine:
         """Load a challenger, and refuse one that does not take what the champion takes."""
-        challenger = load_pointed(pointer)
+        challenger = load_pointed(pointer, self.settings.state_dir)
         check_challenger(self.engine, challenger)
         return challenger
 
@@ -261,7 +261,7 @@ class Service:
     async def watch(self) -> None:
         """Load each release that the supervisor announces, and follow it, also while no request comes."""
         followers = [self.champion, *([self.canary.follower] if self.canary is not None else [])]
-        refreshing = asyncio.ensure_future(self.refresh_tables())  # beside it: a release may take long to load
+        refreshing = asyncio.ensure_future(self.refresh_fed(followers))  # beside it: a release may take long to load
         try:
             while True:
                 for follower in followers:
@@ -273,16 +273,15 @@ class Service:
         finally:
             refreshing.cancel()
 
-    async def refresh_tables(self) -> None:
-        """Join the rows of tables that other workers were sent, also for a champion that is not yet in force."""
+    async def refresh_fed(self, followers: Sequence[Follower]) -> None:
+        """Use what other workers were sent, also for a model that is not yet in force."""
         while True:
-            for engine in list(self.champion.prepared.values()):
+            for engine in [engine for follower in followers for engine in list(follower.prepared.values())]:
                 try:
-                    if engine.fed is not None:
-                        await asyncio.to_thread(engine.fed.refresh)
-                except Exception:  # such as a broken disk: the rows known so far go on
-                    logging.getLogger(__name__).exception("the rows of joined tables could not be read")
-            await asyncio.sleep(TABLES_SECONDS)
+                    await asyncio.to_thread(engine.refresh)
+                except Exception:  # such as a broken disk: what is known so far goes on
+                    logging.getLogger(__name__).exception("rows of joined tables or outcomes could not be read")
+            await asyncio.sleep(FED_SECONDS)
 
 
 def check_finite(predicted: np.ndarray | Exception) -> np.ndarray | Exception:

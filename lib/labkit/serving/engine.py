@@ -15,10 +15,13 @@ from labkit.errors import DataError, ModelError, get_first_line
 from labkit.features.arrays import make_times
 from labkit.model.explanation.shapley import Explanation, explain_row
 from labkit.model.release import runtime
+from labkit.serving.fed_outcomes import FedOutcomes
 from labkit.serving.fed_tables import FedTables
 from labkit.serving.main_rows import MainRows, decode_rows
 from labkit.serving.requests import Columns, Fault, RequestError, RowReader
 
+TABLES, OUTCOMES = "tables", "outcomes.jsonl"
+"""Names of the folder of rows of joined tables, and of the file of outcomes, that were sent to a service."""
 ONLY_JOINED = "this release takes rows with the columns of the model only: see /model"
 
 
@@ -38,6 +41,8 @@ class Engine:
         The rows that explanations compare with; None if the release has none.
     fed
         Rows of joined tables that were sent to the service; None without a service, or if nothing is joined.
+    outcomes
+        Outcomes that were sent to the service; None without a service, or if the model has no histories.
     """
 
     generation: int
@@ -50,6 +55,7 @@ class Engine:
     main_rows: MainRows | None = None
     background: Columns | None = None
     fed: FedTables | None = None
+    outcomes: FedOutcomes | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -59,6 +65,12 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """Return which model this is, as every response names it."""
         return {"experiment": self.facts["experiment"], "version": self.version, "digest": self.digest}
+
+    def refresh(self) -> None:
+        """Use what was sent to any process since the last time: rows of joined tables, then outcomes."""
+        for fed in (self.fed, self.outcomes):
+            if fed is not None:
+                fed.refresh()
 
     def read(self, body: bytes) -> list[Any]:
         """Return the rows of a request, whose columns are those of the model or those of the main table.
@@ -161,7 +173,7 @@ class Engine:
 
 
 def load_engine(
-    folder: Path, *, digest: str | None, version: int | None, generation: int = 0, tables_dir: Path | None = None
+    folder: Path, *, digest: str | None, version: int | None, generation: int = 0, state_dir: Path | None = None
 ) -> Engine:
     """Verify and open a release, and let it predict its example rows.
 
@@ -169,8 +181,8 @@ def load_engine(
     ----------
     digest
         Digest of the release's manifest; None if the folder itself is trusted.
-    tables_dir
-        Folder of the rows that were fed to joined tables; None outside of a service.
+    state_dir
+        Folder of what was sent to the service: `tables` and `outcomes.jsonl`; None outside of a service.
 
     Raises
     ------
@@ -184,10 +196,9 @@ def load_engine(
     main_rows = MainRows(opened.main_table, reader, opened.row_features.rules) if opened.main_table else None
     card = (folder / runtime.CARD).read_text(encoding="utf-8")
     found = digest or runtime.compute_release_digest(folder)
-    fed = FedTables(tables_dir, main_rows) if tables_dir and main_rows and main_rows.main_table.joins else None
+    is_joining = main_rows is not None and bool(main_rows.main_table.joins)
+    fed = FedTables(state_dir / TABLES, main_rows) if state_dir and main_rows and is_joining else None
     engine = Engine(generation, version, found, folder, opened, reader, card, main_rows, fed=fed)
-    if fed is not None:
-        fed.refresh()
     try:
         columns = reader.make_columns(reader.convert(engine.load_example()))
         opened.check_features(columns.values)
@@ -196,6 +207,9 @@ def load_engine(
         raise ModelError(f"{folder}: cannot predict its example rows: {get_first_line(error)}") from error
     if not np.isfinite(predicted).all():
         raise ModelError(f"{folder}: predicts numbers that are not finite for its example rows")
+    if state_dir is not None and opened.row_features.histories:
+        engine = replace(engine, outcomes=FedOutcomes(state_dir / OUTCOMES, opened, reader, engine.read))
+    engine.refresh()
     return add_background(engine, columns) if (folder / runtime.BACKGROUND).is_file() else engine
 
 

@@ -5,14 +5,13 @@ reads what was added, so all join the same rows, after a restart and with anothe
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,14 +19,13 @@ import numpy as np
 from labkit.errors import DataError, name_nearest, shorten
 from labkit.features.arrays import make_array
 from labkit.features.main_table import MainTable, Rows
+from labkit.serving.fed_files import MOST_FED_BYTES, FedFile
 from labkit.serving.main_rows import MainRows, decode_rows
 from labkit.serving.requests import LONGEST_NAME, MOST_ROWS, Fault, RequestError, RowReader, has_repeated_key
 from labkit.storage.append import append_line
 
 MOST_FED_ROWS = 500_000
 """Most rows of one table that a service keeps."""
-MOST_FED_BYTES = 1024 * 1024 * 1024
-"""Largest size of one table's file, which also keeps the rows that later ones replaced."""
 
 TABLE_ROWS = {
     "type": "object",
@@ -47,7 +45,7 @@ class Line(msgspec.Struct):
 
 @dataclass
 class FedTable:
-    """What is known of one table's file: how far it was read, and the latest row of each key.
+    """What is known of one table: its file, and the latest row of each key.
 
     Attributes
     ----------
@@ -59,8 +57,7 @@ class FedTable:
         How often the rows could not be joined, so that those known before went on.
     """
 
-    inode: int = 0
-    offset: int = 0
+    file: FedFile
     rows: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     fed_at: float | None = None
     n_damaged: int = 0
@@ -81,7 +78,7 @@ class FedTables:
 
     def __init__(self, folder: Path, main_rows: MainRows) -> None:
         self.folder, self.main_rows, self.base = folder, main_rows, main_rows.main_table
-        self.tables = {name: FedTable() for name in self.base.tables}
+        self.tables = {name: FedTable(FedFile(folder / f"{name}.jsonl")) for name in self.base.tables}
         self.readers = {name: RowReader(kinds, self.agree(name)) for name, kinds in self.base.tables.items()}
         self.lock = threading.Lock()
 
@@ -128,7 +125,7 @@ class FedTables:
             if len(merged) > MOST_FED_ROWS:
                 limit = f"at most {MOST_FED_ROWS:,} are kept: {remedy}"
                 raise RequestError(413, Fault(f"the table would have {len(merged):,} rows, {limit}"))
-            if (n_bytes := self.tables[table].offset + len(line.encode()) + 1) > MOST_FED_BYTES:
+            if (n_bytes := self.tables[table].file.offset + len(line.encode()) + 1) > MOST_FED_BYTES:
                 limit = f"at most {MOST_FED_BYTES:,} are kept: {remedy}"
                 raise RequestError(413, Fault(f"the file of the table would have {n_bytes:,} bytes, {limit}"))
             try:
@@ -158,23 +155,14 @@ class FedTables:
 
     def read_file(self, table: str) -> bool:
         """Read what was added to a table's file, or all of another file; False if nothing changed."""
-        known, path = self.tables[table], self.folder / f"{table}.jsonl"
-        try:
-            with path.open("rb") as stream:
-                before, state = known.offset, os.fstat(stream.fileno())
-                if is_new := state.st_ino != known.inode or not follows_line(stream, known.offset):
-                    known = self.tables[table] = FedTable(inode=state.st_ino)
-                stream.seek(known.offset)
-                for line in stream:
-                    if not line.endswith(b"\n"):  # still being written
-                        break
-                    self.read_line(table, line)
-                    known.offset += len(line)
-                return is_new or known.offset > before
-        except FileNotFoundError:
-            if known.inode:
-                self.tables[table] = FedTable()
-            return bool(known.inode)
+        file = self.tables[table].file
+        is_changed = file.is_replaced()
+        if is_changed:
+            self.tables[table] = FedTable(file)
+        for line in file.read():
+            self.read_line(table, line)
+            is_changed = True
+        return is_changed
 
     def read_line(self, table: str, line: bytes) -> None:
         """Read the rows of one line; those that are not as the model needs them are left out and counted."""
@@ -238,8 +226,3 @@ class FedTables:
                 "failed_joins": self.tables[join.table].n_failures,
             }
         return found
-
-
-def follows_line(stream: BinaryIO, offset: int) -> bool:
-    """Return whether a place in a file is its start or follows a line, as where a reader of whole lines stopped."""
-    return not offset or os.pread(stream.fileno(), 1, offset - 1) == b"\n"

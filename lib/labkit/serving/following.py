@@ -11,14 +11,14 @@ from labkit.serving.settings import Pointer, load_pointer
 from labkit.storage.atomic import write_json
 
 
-def load_pointed(pointer: Pointer, tables_dir: Path | None = None) -> Engine:
-    """Load the release of a pointer; `tables_dir` is the folder of rows of joined tables, if it joins them."""
+def load_pointed(pointer: Pointer, state_dir: Path | None = None) -> Engine:
+    """Load the release of a pointer; `state_dir` is the folder of what was sent to the service, if it counts."""
     return load_engine(
         Path(pointer.folder),
         digest=pointer.digest,
         version=pointer.version,
         generation=pointer.generation,
-        tables_dir=tables_dir,
+        state_dir=state_dir,
     )
 
 

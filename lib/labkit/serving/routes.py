@@ -18,6 +18,7 @@ from labkit.serving.app import Service, check_json, get_header, read_body
 from labkit.serving.canary import KEY_HEADER
 from labkit.serving.challenger_state import describe_state, load_state
 from labkit.serving.explanations import ANSWER, MOST_ROWS, Explainer
+from labkit.serving.fed_outcomes import OutcomesBody
 from labkit.serving.fed_tables import TABLE_ROWS
 from labkit.serving.invocations import FORMS, read_invocation
 from labkit.serving.metrics_text import make_metrics_text
@@ -90,7 +91,9 @@ class Routes:
         )
         engine = self.service.follow()
         tables = (engine.fed.describe() if engine.fed else {}) if is_known else None
+        outcomes = engine.outcomes.describe() if engine.outcomes is not None and is_known else None
         content = {"live": True, "ready": ready, "model": engine.describe(), "log": log, "tables": tables}
+        content["outcomes"] = outcomes
         if (challenger := describe_state(self.service.settings, counts)) is not None:
             content["challenger"] = challenger if is_known else {**challenger, "reason": None}
         return JSONResponse(content, status_code=200 if ready else 503)
@@ -164,6 +167,15 @@ class Routes:
             raise RequestError(404, Fault("the model joins no tables"))
         return await asyncio.to_thread(fed.add, table, body)
 
+    async def take_outcomes(self, request: Request) -> dict[str, int]:
+        """Record outcomes, which count in histories from the moment they were known; they are on disk in the end."""
+        check_json(request.scope)
+        body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
+        outcomes = self.service.follow().outcomes
+        if outcomes is None:
+            raise RequestError(404, Fault("the model has no histories, so it counts no outcomes"))
+        return await asyncio.to_thread(outcomes.add, body)
+
 
 def make_routes(service: Service) -> FastAPI:
     """Return the FastAPI application for a service."""
@@ -194,6 +206,12 @@ def make_routes(service: Service) -> FastAPI:
 
     rows = {"requestBody": describe_body(TABLE_ROWS, None), "responses": describe_refusals(400, 404, 413, 415, 422)}
     app.post("/tables/{table}", summary=summarize(routes.take_rows), openapi_extra=rows)(routes.take_rows)
+
+    known = {
+        "requestBody": describe_body(msgspec.json.schema(OutcomesBody), None),
+        "responses": describe_refusals(400, 404, 413, 415, 422),
+    }
+    app.post("/outcomes", summary=summarize(routes.take_outcomes), openapi_extra=known)(routes.take_outcomes)
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: Exception) -> Response:

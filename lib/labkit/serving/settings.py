@@ -83,9 +83,9 @@ class Settings:
         return Path(self.folder) / "board"
 
     @property
-    def tables_dir(self) -> Path:
-        """Folder of the rows that were fed to joined tables."""
-        return Path(self.feedback_path).parent / "tables"
+    def state_dir(self) -> Path:
+        """Folder of what clients sent: true values, rows of joined tables, and outcomes."""
+        return Path(self.feedback_path).parent
 
     def save(self) -> Path:
         """Write the settings into their folder and return the file."""

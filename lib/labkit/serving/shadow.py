@@ -129,14 +129,14 @@ class Shadow:
     """
 
     def __init__(self, settings: Settings, board: Board, slot: int) -> None:
-        self.folder, self.counter = Path(settings.folder), Counter(board, slot)
+        self.folder, self.counter, self.state_dir = Path(settings.folder), Counter(board, slot), settings.state_dir
         self.follower = Follower(CHALLENGER_SEAT, board, slot, self.folder, load=self.load)
         self.tail = LogTail(Path(str(settings.log_folder)), self.folder / "shadow-places.json")
         self.log = PredictionLog(Path(str(settings.shadow_folder)), worker=slot, counter=self.counter, counts="shadow")
 
     def load(self, pointer: Pointer) -> Engine:
         """Load a challenger, and refuse one that does not take what the champion takes."""
-        challenger, current = load_pointed(pointer), load_pointer(self.folder / "current.json")
+        current, challenger = load_pointer(self.folder / "current.json"), load_pointed(pointer, self.state_dir)
         try:
             champion = load_pointed(current)
         except LabkitError as error:
@@ -168,6 +168,7 @@ class Shadow:
         if not rows:
             return
         try:
+            challenger.refresh()
             predicted = predict_each(challenger, [[row] for row in rows])[0]
         except Exception:  # a challenger may fail in any way
             logging.getLogger(__name__).exception("the challenger failed")

@@ -92,7 +92,7 @@ async def serve_until_stopped(settings: serving_settings.Settings, worker: int, 
     """Serve until the process is told to stop."""
     board = Board(settings.board_path, n_workers=settings.n_workers)
     pointer = serving_settings.load_pointer(Path(settings.folder) / "current.json")
-    engine = load_pointed(pointer, settings.tables_dir)
+    engine = load_pointed(pointer, settings.state_dir)
     log = None
     if settings.log_folder is not None:
         log = PredictionLog(Path(settings.log_folder), worker=worker, counter=Counter(board, worker))

@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from labkit.errors import ModelError, get_first_line
 from labkit.features.compiled import CODES, NUMBERS, CompiledFeatures
+from labkit.features.outcome_rates import State
 from labkit.features.row_computation import RowComputation
 
 NUMPY_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
@@ -60,6 +61,12 @@ class Graph:
         outputs = self.session.run(self.outputs, self.make_feeds(columns))
         predicted: np.ndarray = np.asarray(outputs[0])
         return predicted if predicted.shape[1:] != (1,) else predicted.ravel()
+
+    def replace_outcomes(self, state: State) -> None:
+        """Replace the outcomes that the histories count; predictions in progress go on with the former ones."""
+        self.row_features.state_ = state
+        if self.compiled is not None:
+            self.compiled.index = self.row_features.make_history_index()
 
     def make_feeds(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the inputs of the graph."""
