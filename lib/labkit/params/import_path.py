@@ -144,10 +144,14 @@ def is_foreign(package: str) -> bool:
 
 def find_raising_line(error: BaseException) -> str:
     """Return file and line of the user's code in which an error was raised, as `lib/churn/models.py:12`."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if is_own_file(frame.filename)]
-    last = (own or frames)[-1]
-    return f"{show_path(Path(last.filename))}:{last.lineno}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return find_own_line(error) or f"{show_path(Path(last.filename))}:{last.lineno}"
+
+
+def find_own_line(error: BaseException) -> str | None:
+    """Return file and line of the last of the user's own lines that an error passed; None if it passed none."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_own_file(frame.filename)]
+    return f"{show_path(Path(own[-1].filename))}:{own[-1].lineno}" if own else None
 
 
 def is_own_file(name: str) -> bool:

@@ -16,8 +16,9 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.onnx.graph import make_graph
 from labkit.model.release import bundle, own_code, release_code, runtime, skops_file
 from labkit.model.training.comparison import fit_model
-from labkit.model.training.own_candidates import Candidate, make_own
+from labkit.model.training.own_candidates import make_own
 from labkit.params.import_path import resolve_callable
+from labkit.params.own_candidates import Candidate
 from labkit.params.training import Training
 from labkit.params.trusted_types import list_trusted_types
 from sklearn.linear_model import Ridge

@@ -14,9 +14,10 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.onnx.graph import make_graph
 from labkit.model.release.skops_file import load_model, save_model
 from labkit.model.training.comparison import compare, fit_model
-from labkit.model.training.own_candidates import Candidate, collect_own, make_own
+from labkit.model.training.own_candidates import collect_own, make_own
 from labkit.model.training.selection import choose
 from labkit.model.training.tuning import tune
+from labkit.params.own_candidates import Candidate
 from labkit.params.training import Training
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import make_column_selector, make_column_transformer
@@ -161,6 +162,26 @@ def test_what_fails_stays_in_the_leaderboard_with_its_reason(candidate: Any, rea
     assert compared.best == "linear"
 
 
+def test_what_fails_is_named_with_the_line_of_ones_own_code_and_the_fold(library: Path) -> None:
+    (library / "careless.py").write_text(
+        "from sklearn.linear_model import Ridge\n\n\nclass Fussy(Ridge):\n    def fit(self, X, y):\n"
+        "        if len(X) == 221:\n            raise ValueError('not these rows')\n        return super().fit(X, y)\n\n\n"
+        "def make_fussy():\n    return Fussy()\n\n\ndef make_foreign():\n    return Fussy(2.0)\n"
+    )
+    features, y_true, _ = load("diabetes")
+    # Of 441 rows one fold is fitted to 220 of them, the other to 221.
+    trusted = NUMBERS.model_copy(
+        update={"models": ("linear", "churn.careless:make_fussy"), "trusted_types": ("churn.careless:Fussy",)}
+    )
+    compared = compare(features.iloc[:441], y_true.iloc[:441], target=DIABETES, training=trusted, seed=1)
+    error = compared.frame.set_index("model").loc["make_fussy", "error"]
+    assert error == "ValueError: not these rows, at lib/churn/careless.py:7, in fold 2 of 2"
+    untrusted = NUMBERS.model_copy(update={"models": ("linear", "churn.careless:make_foreign")})
+    compared = compare(features, y_true, target=DIABETES, training=untrusted, seed=1)
+    error = compared.frame.set_index("model").loc["make_foreign", "error"]
+    assert error.startswith("ModelError: lib/churn/careless.py:15: it cannot be saved: it holds types")
+
+
 def test_search_that_fails_is_a_failed_trial() -> None:
     features, y_true, _ = load("diabetes")
     training = NUMBERS.model_copy(update={"tuning_trials": 3})
@@ -220,14 +241,20 @@ def test_function_that_fails_is_named_with_file_and_line(library: Path) -> None:
             collect_own({}, Training(models=(f"churn.broken:{name}",), metric="log_loss"), CANCER, seed=1)
 
 
+class DerivedForest(RandomForestRegressor):  # type: ignore[misc]
+    """A forest with the constructor of scikit-learn's."""
+
+
 def test_seed_and_threads_are_set_where_none_are_given() -> None:
     given = {
         "free": RandomForestRegressor(n_jobs=-1),
         "fixed": RandomForestRegressor(n_jobs=1, random_state=5),
         "silent": make_pipeline(XGBRegressor(n_estimators=5)),
+        "derived": DerivedForest(),
     }
     own = collect_own(given, NUMBERS, DIABETES, seed=9)
     assert own.pop("silent").estimator[-1].n_jobs == 2, "XGBoost would take all cores"
+    assert own.pop("derived").estimator.n_jobs is None, "as the class of scikit-learn that it is derived from"
     assert {name: (one.estimator.random_state, one.estimator.n_jobs) for name, one in own.items()} == {
         "free": (9, 2),
         "fixed": (5, 1),

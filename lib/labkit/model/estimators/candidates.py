@@ -196,7 +196,7 @@ def find_thread_counts(estimator: Any) -> dict[str, int | None]:
     return {
         name: settings[name]
         for name, owner in owners.items()
-        if settings[name] is not None or not type(owner).__module__.startswith("sklearn.")
+        if settings[name] is not None or not type(owner).__init__.__module__.startswith("sklearn.")
     }
 
 

@@ -34,9 +34,10 @@ from labkit.model.training.cross_validation import (
     fit_candidate,
     plan_folds,
 )
-from labkit.model.training.own_candidates import ROWS_OF_TRIAL, Search, collect_own, make_own, name_own
+from labkit.model.training.own_candidates import ROWS_OF_TRIAL, collect_own, make_own
 from labkit.model.training.pycaret import find_engine, make_source
 from labkit.model.training.time_budget import Budget
+from labkit.params.own_candidates import Search, name_own
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.tables import Target, find_positive
 from labkit.params.training import DUMMY, Training
@@ -101,7 +102,7 @@ def compare(
         When the prediction of each row was requested and its outcome became known, if rows have times; see
         `labkit.model.training.cross_validation`.
     own
-        Further candidates by name: estimators, or `labkit.model.training.own_candidates.Candidate`.
+        Further candidates by name: estimators, or `labkit.params.own_candidates.Candidate`.
     on_candidate
         Called after each candidate with its name and its metric or error.
 

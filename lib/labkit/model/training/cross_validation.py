@@ -14,11 +14,12 @@ from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 
 from labkit.data.timeline import Timeline
-from labkit.errors import DataError
+from labkit.errors import DataError, get_first_line
 from labkit.model.estimators.candidates import set_threads
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import compute_predictions
 from labkit.model.training.time_budget import Budget
+from labkit.params.import_path import find_own_line
 from labkit.params.tables import Target
 from labkit.params.training import Training
 
@@ -109,10 +110,15 @@ def score_folds(
     candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target, folds: Folds
 ) -> Iterator[dict[str, float]]:
     """Yield the metrics fold by fold, so that the caller may stop early."""
-    for train, test in folds:
-        fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
-        predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
-        yield metrics.compute_metrics(predictions)
+    for number, (train, test) in enumerate(folds, 1):
+        try:
+            fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
+            predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
+            score = metrics.compute_metrics(predictions)
+        except Exception as error:  # whatever a library raises
+            error.add_note(f"in fold {number} of {len(folds)}")
+            raise
+        yield score
 
 
 def summarise_folds(scores: list[dict[str, float]]) -> dict[str, float]:
@@ -142,5 +148,7 @@ def fit_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error's type and the first line of its message, for a table."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    """Return an error's type and first line, and in which line of the user's own code and fold it occurred."""
+    own = find_own_line(error)
+    place = [f"at {own}"] if own else []
+    return ", ".join([f"{type(error).__name__}: {get_first_line(error)}", *place, *getattr(error, "__notes__", [])])

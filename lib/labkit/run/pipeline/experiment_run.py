@@ -17,6 +17,7 @@ from labkit.params.experiment import Params
 from labkit.params.import_path import resolve_callable
 from labkit.params.load import describe_key, load_file, load_params
 from labkit.params.override import apply_overrides, override_file
+from labkit.params.own_candidates import check_candidates, make_declared
 from labkit.params.own_metrics import load_own_metric
 from labkit.params.own_plots import OFFERED_TO_CHECKS, OFFERED_TO_PLOTS, load_function
 from labkit.params.section import find_own_code
@@ -101,6 +102,9 @@ def check_own_code(params: Params, describe: Callable[[Sequence[str | int]], str
     describe = describe or partial(describe_key, params.experiment)
     for code in find_own_code(params):
         resolve_callable(code.text, where=describe(code.keys))
+    training, target = params.training, params.data.target
+    made = make_declared(training, target, seed=params.seed, describe=lambda at: describe(("training", "models", at)))
+    check_candidates(made, target)
     evaluation = params.evaluation
     for place, path in enumerate(evaluation.metrics):
         load_own_metric(path, where=describe(("evaluation", "metrics", place)))
