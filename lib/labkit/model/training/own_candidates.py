@@ -81,11 +81,11 @@ def make_own(
     try:
         try_candidate(adjusted, features, y_true, target=target, trusted=training.trusted_types)
     except ModelError as error:
-        raise ModelError(f"{find_place(name, training)}{error}") from error
+        raise ModelError(f"{locate_candidate(name, training)}{error}") from error
     return adjusted
 
 
-def find_place(name: str, training: Training) -> str:
+def locate_candidate(name: str, training: Training) -> str:
     """Return file and line of the function that makes a candidate, to begin a message; empty for one of a notebook."""
     path = next((one for one in training.models if ":" in one and name_own(one) == name), None)
     return f"{locate_code(resolve_callable(path, where='training.models'))}: " if path else ""
