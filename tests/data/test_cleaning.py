@@ -21,8 +21,8 @@ def test_clean_table_applies_rules_then_filters_then_drops() -> None:
     assert clean["age"].tolist() == [17.0, 40.0]
     assert steps.to_dict("list") == {
         "filter": ["not missing(age)", "seats < 4"],
-        "rows_before": [4, 2],
-        "rows_after": [2, 2],
+        "rows before": [4, 2],
+        "rows after": [2, 2],
     }
     assert FRAME["age"].tolist() == [-999, 17, 40, 200], "the raw table is left as it was"
 
@@ -35,7 +35,7 @@ def test_a_comparison_with_a_missing_value_leaves_the_row_out() -> None:
 def test_no_filter_keeps_all_rows_and_reports_nothing() -> None:
     kept, steps = apply_filters(FRAME, ())
     assert kept is FRAME
-    assert list(steps) == ["filter", "rows_before", "rows_after"]
+    assert list(steps) == ["filter", "rows before", "rows after"]
     assert steps.empty
 
 

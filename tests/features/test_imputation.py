@@ -158,7 +158,7 @@ def test_dropped_rows_are_reported(wrangling: Wrangling, filters: list[str], row
     clean, steps = clean_table(frame, wrangling)
     assert clean.index.tolist() == rows
     assert steps["filter"].tolist() == filters
-    assert steps["rows_after"].tolist() == [len(rows)]
+    assert steps["rows after"].tolist() == [len(rows)]
 
 
 def test_a_step_that_leaves_no_row_is_refused() -> None:
@@ -171,7 +171,7 @@ def test_only_training_rows_are_left_out_as_outliers() -> None:
     wrangling = Wrangling(outliers={"size": Outliers(action="drop")})
     kept, lines = drop_outliers(make_table(), wrangling)
     assert kept["size"].max() < 100
-    assert lines["rows_after"].tolist() == [N - 1]
+    assert lines["rows after"].tolist() == [N - 1]
     spec = {"outliers": {"size": wrangling.outliers["size"].model_dump()}}
     assert RowFeatures(columns=spec).fit(kept).transform(make_table())["size"].max() == 1000
 

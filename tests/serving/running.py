@@ -25,7 +25,14 @@ from tests.model.tables import make_model, make_table
 CONTRACT = {"columns": {"a b": {"nullable": True}, "a_b": {"nullable": False, "greater_than_or_equal_to": -5000.0, "less_than_or_equal_to": 5000.0},
                         "größe": {"nullable": True}, 'text, "x"': {}, "flag": {}}}  # fmt: skip
 FACTS = {
-    "binary": {"task": "classification", "classes": ["no", "yes"], "positive": "yes", "threshold": 0.3},
+    "binary": {
+        "task": "classification",
+        "classes": ["no", "yes"],
+        "positive": "yes",
+        "threshold": 0.3,
+        "question": "Will they buy?",
+        "labels": {"yes": "buys"},
+    },
     "multiclass": {"task": "classification", "classes": [0, 1, 2], "positive": None, "threshold": None},
     "regression": {"task": "regression", "classes": [], "positive": None, "threshold": None},
 }

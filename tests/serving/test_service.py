@@ -194,6 +194,10 @@ def test_page_and_interface_in_a_browser(service: Supervisor, browser: Browser) 
     page.wait_for_selector("#contributions tr")
     assert page.locator("#contributions tr").count() == len(FRAME.columns)
     assert "on average over 5 training rows" in page.inner_text("#base")
+    assert page.inner_text("#question") == "Will they buy?"
+    assert page.locator("#result .bar span:first-child").all_inner_texts() == ["no", "buys"]
+    assert "Probability of buys" in page.inner_text("#base")
+    assert "buys is predicted from a probability of 0.3 on" in page.inner_text("#result")
     before = page.inner_text("#result")
     page.fill("#field-1", "4000")
     page.wait_for_function("before => document.getElementById('result').innerText !== before", arg=before)

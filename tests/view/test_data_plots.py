@@ -2,12 +2,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.data.quality.profile import profile_table
-from labkit.params.tables import Target
+from labkit.params.subject import Subject
+from labkit.params.tables import ColumnMeaning, Target
 from labkit.view import data_plots, split_plots, style
 
 from tests.view.tables import MANY_CLASSES, REGRESSION, TWO_CLASSES, make_table
 
 TABLE = make_table()
+
+
+def test_axis_of_times_of_the_day_is_written_in_them() -> None:
+    frame = pd.DataFrame({"left": np.linspace(300, 1439, 60).round(), "late": [0, 1] * 30})
+    target = Target(column="late", task="classification", positive=1)
+    meaning = ColumnMeaning(description="departure", unit="minutes after midnight", format="time_of_day")
+    figure = data_plots.plot_columns(frame, ["left"], target, subject=Subject("", columns={"left": meaning}))
+    figure.canvas.draw()
+    axis = figure.axes[0].xaxis
+    shown = [label.get_text() for label in axis.get_ticklabels() if label.get_text()]
+    assert shown == ["06:00", "12:00", "18:00"]
+    assert axis.get_label().get_text() == "departure"
+    assert figure.table["value"].str.fullmatch(r"\d\d:\d\d").all()
+
+
 TARGETS = pytest.mark.parametrize("target", [REGRESSION, TWO_CLASSES, MANY_CLASSES], ids=lambda target: target.column)
 
 

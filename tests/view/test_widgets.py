@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from IPython.utils.capture import capture_output
 from labkit.data.quality.profile import profile_table
-from labkit.params.tables import Target
+from labkit.params.subject import Subject
+from labkit.params.tables import ColumnMeaning, Target
 from labkit.view import widgets
 from nbclient import NotebookClient
 
@@ -48,6 +49,14 @@ def test_choosing_a_column_draws_it(by_hand: None, profile: pd.DataFrame) -> Non
     chosen.value = "colour"
     assert "colour against late" in find_alt(view.value)
     assert "most common" in view.value
+
+
+def test_numbers_of_a_time_of_day_are_written_as_one() -> None:
+    frame = pd.DataFrame({"left": [60, 300, 840, 1110, 1439], "late": [0, 1, 0, 1, 0]})
+    profile = profile_table(frame, Target(column="late", task="classification", positive=1), seed=1)
+    subject = Subject("", columns={"left": ColumnMeaning(format="time_of_day")})
+    shown = widgets.describe_values(frame["left"], profile.set_index("column", drop=False).loc["left"], subject)
+    assert (shown["smallest"], shown["median"], shown["largest"]) == ("01:00", "14:00", "23:59")
 
 
 def test_buttons_step_through_all_columns_and_round(by_hand: None, profile: pd.DataFrame) -> None:

@@ -23,7 +23,7 @@ from labkit.params.experiment import Params
 from labkit.params.tables import Target
 from labkit.params.wrangling import Rule, Wrangling
 
-STEP = ["filter", "rows_before", "rows_after"]
+STEP = ["filter", "rows before", "rows after"]
 
 
 def apply_rules_to(frame: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
     Returns
     -------
     tuple of pandas.DataFrame
-        The remaining rows, and one row per filter: `filter`, `rows_before`, `rows_after`.
+        The remaining rows, and one row per filter: `filter`, `rows before`, `rows after`.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def apply_filters(frame: pd.DataFrame, filters: tuple[str, ...]) -> tuple[pd.Dat
         kept = frame[np.broadcast_to(keep, len(frame))]
         if not len(kept):
             raise ParamsError(f"wrangling.filters: {expression!r} leaves none of {len(frame):,} rows")
-        steps.append({"filter": expression, "rows_before": len(frame), "rows_after": len(kept)})
+        steps.append({"filter": expression, "rows before": len(frame), "rows after": len(kept)})
         frame = kept
     return frame, pd.DataFrame(steps, columns=STEP)
 
@@ -91,7 +91,7 @@ def clean_table(
     Returns
     -------
     tuple of pandas.DataFrame
-        The clean table, and one row per step that drops rows: `filter`, `rows_before`, `rows_after`.
+        The clean table, and one row per step that drops rows: `filter`, `rows before`, `rows after`.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def leave_out(frame: pd.DataFrame, is_out: pd.Series, step: str) -> tuple[pd.Dat
     if not len(kept):
         place = "" if step.startswith("data.") else "wrangling."
         raise ParamsError(f"{place}{step} leaves none of {len(frame):,} rows")
-    return kept, [{"filter": step, "rows_before": len(frame), "rows_after": len(kept)}]
+    return kept, [{"filter": step, "rows before": len(frame), "rows after": len(kept)}]
 
 
 def settle_rare_classes(frame: pd.DataFrame, target: Target) -> tuple[pd.DataFrame, list[dict[Any, Any]]]:
@@ -143,7 +143,7 @@ def settle_rare_classes(frame: pd.DataFrame, target: Target) -> tuple[pd.DataFra
             raise ParamsError(f"{lead}: the classes of {target.column!r} are not strings: use drop")
         frame = frame.assign(**{target.column: classes.mask(classes.isin(rare), OTHER)})
         step = f"{lead}, fewer than {fewest} rows: {named}"
-        line = {"filter": step, "rows_before": len(frame), "rows_after": len(frame)}
+        line = {"filter": step, "rows before": len(frame), "rows after": len(frame)}
         if (frame[target.column] == OTHER).sum() >= fewest:
             return frame, [line]
         rare = [OTHER]
@@ -172,7 +172,7 @@ def drop_outliers(training: pd.DataFrame, wrangling: Wrangling) -> tuple[pd.Data
     Returns
     -------
     tuple of pandas.DataFrame
-        The remaining rows, and one row per column: `filter`, `rows_before`, `rows_after`.
+        The remaining rows, and one row per column: `filter`, `rows before`, `rows after`.
     """
     lines: list[dict[Any, Any]] = []
     for name, rule in wrangling.outliers.items():

@@ -24,3 +24,27 @@ def describe_metric(name: str) -> str:
     'harmonic mean of precision and recall; 1 is perfect'
     """
     return MEANINGS[name] if name in MEANINGS else OWN_METRICS.find(name).describe()
+
+
+def name_headline(metric: str) -> dict[str, str]:
+    """Return the full name, as in MLflow, of each number in `metrics.json`, by its name there.
+
+    Parameters
+    ----------
+    metric
+        The metric by which candidates are compared: `metric` in that file.
+
+    Examples
+    --------
+    >>> name_headline("mae")["holdout"], name_headline("mae")["cv"]
+    ('holdout_mae', 'cv_mae')
+    """
+    return {
+        "holdout": f"holdout_{metric}",
+        "low": f"holdout_{metric}_low",
+        "high": f"holdout_{metric}_high",
+        "validation": f"validation_{metric}",
+        "cv": f"cv_{metric}",
+        "gain": "gain_over_dummy",
+        "cost": "holdout_cost_per_row",
+    }

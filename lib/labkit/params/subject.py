@@ -3,7 +3,7 @@
 Pages, plots, the model card, the terminal and MLflow take their words from here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -100,6 +100,17 @@ class Subject:
         """Return what readers call a class: its label, or the class itself."""
         return self.find_label(value) or str(value)
 
+    def list_labels(self, classes: Iterable[object]) -> dict[str, str]:
+        """Return the label of each class that has one, by the class as a string.
+
+        Examples
+        --------
+        >>> Subject("", labels={"1": "late"}).list_labels([0, 1.0])
+        {'1.0': 'late'}
+        """
+        found = {str(value): self.find_label(value) for value in classes}
+        return {name: label for name, label in found.items() if label}
+
     def name_column(self, name: str) -> str:
         """Return what a column holds, with its unit: for axes.
 
@@ -116,6 +127,17 @@ class Subject:
         ('departure delay (minutes)', 'alt (feet)', 'carrier')
         """
         return self.add_unit((name in self.columns and self.columns[name].description) or name, name)
+
+    def name_axis(self, name: str) -> str:
+        """Return what a column holds for an axis whose ticks are written like its values: times of a day have no unit.
+
+        Examples
+        --------
+        >>> left = ColumnMeaning(description="departure", unit="minutes after midnight", format="time_of_day")
+        >>> Subject("", columns={"left": left}).name_axis("left")
+        'departure'
+        """
+        return (self.columns[name].description or name) if self.is_clock(name) else self.name_column(name)
 
     def describe_column(self, name: str) -> str:
         """Return what a column holds, with its unit, as in `name_column`; empty if nothing is declared."""

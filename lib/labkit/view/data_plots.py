@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FuncFormatter
 
 from labkit.features.table_columns import find_column_kind
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
+from labkit.units import format_clock
 from labkit.view.heat_maps import order_alike as order_alike
 from labkit.view.heat_maps import plot_correlation as plot_correlation
 from labkit.view.prose import count, format_column, format_number, format_share, join_names, shorten_name
@@ -40,6 +42,8 @@ from labkit.view.style import (
 
 LEAST_PREDICTIVE = 0.01
 """Smallest share of the target's uncertainty that a column named in a summary explains by itself."""
+CLOCK_STEPS, MOST_CLOCK_STEPS = (5, 15, 30, 60, 120, 180, 360, 720), 4
+"""Minutes between the ticks of an axis of times of the day, and how many of these an axis may span."""
 MOST_POINTS = 2000
 MOST_BARS = 6
 PANELS_PER_ROW = 3
@@ -192,7 +196,7 @@ def plot_columns(
     with style():
         grid = (rows, min(PANELS_PER_ROW, len(columns)))
         axis_of = dict(zip(columns, is_ordered, strict=True))
-        labels = [subject.name_column(name) if axis_of[name] else name for name in columns]
+        labels = [subject.name_axis(name) if axis_of[name] else name for name in columns]
         height = (panel_inches + 0.4 * (labels != list(columns))) * rows + (0.35 if is_classes else 0.1)
         figure, panels = make_figure(title, fact, form="Small multiples", height=height, grid=grid)
         tables = []
@@ -253,7 +257,7 @@ def plot_column(
     if target.task == "classification":
         drawn = labels[present].to_numpy()
         edges = find_edges(places, 24)
-        table = pd.DataFrame({"value": [name_place(edge, values) for edge in (edges[:-1] + edges[1:]) / 2]})
+        table = pd.DataFrame({"value": [name_place(edge, values, subject) for edge in (edges[:-1] + edges[1:]) / 2]})
         for label, color in zip(classes, PALETTE, strict=False):
             chosen = places[drawn == label]
             weights = np.full(len(chosen), 1 / max(len(chosen), 1))
@@ -263,20 +267,30 @@ def plot_column(
         axes.set_yticks([])
     else:
         middles = plot_cloud(axes, places, keep_drawable(labels[present]))
-        table = pd.DataFrame({"value": [name_place(place, values) for place in middles["place"]]})
+        table = pd.DataFrame({"value": [name_place(place, values, subject) for place in middles["place"]]})
         table[f"median {target.column}"] = middles["outcome"].to_numpy()
     if find_column_kind(values) == "time":
         set_time_ticks(axes)
+    elif subject.is_clock(name) and 0 <= min(places, default=-1) <= max(places, default=0) <= 1440:
+        set_clock_ticks(axes)
     else:
         set_ticks(axes, 3)
     return table
 
 
-def name_place(place: float, values: pd.Series) -> str:
-    """Return a position on the axis of a column in readable form: a number or a day."""
+def set_clock_ticks(axes: Axes) -> None:
+    """Set a few round times of the day as ticks of the x axis, which counts minutes after midnight."""
+    low, high = axes.get_xlim()
+    step = next((step for step in CLOCK_STEPS if (high - low) / step <= MOST_CLOCK_STEPS), CLOCK_STEPS[-1])
+    axes.set_xticks(np.arange(np.ceil(low / step) * step, high, step))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda minutes, _: format_clock(minutes)))
+
+
+def name_place(place: float, values: pd.Series, subject: Subject = GENERIC) -> str:
+    """Return a position on the axis of a column in readable form: a number, a day or a time of the day."""
     if find_column_kind(values) == "time":
         return f"{pd.Timestamp(0) + pd.Timedelta(days=place):%Y-%m-%d}"
-    return format_number(place)
+    return format_clock(round(place)) if subject.is_clock(str(values.name)) else format_number(place)
 
 
 def to_places(values: pd.Series) -> np.ndarray:

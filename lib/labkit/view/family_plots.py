@@ -31,8 +31,8 @@ def plot_ablation(ablation: Ablation, subject: Subject = GENERIC) -> Figure:
     n_sure = int((frame["low"] > 0).sum())
     rows = subject.count_rows(ablation.n_rows, kind="validation")
     fact = f"A plain LightGBM with all features against one without each family, measured on {rows}. "
-    sure = count(n_sure, "family", "families").capitalize()
-    fact += f"{sure} of {len(frame)} gain {metric} beyond random variation (blue)."
+    improve = "improves" if n_sure == 1 else "improve"
+    fact += f"{n_sure} of {count(len(frame), 'family', 'families')} {improve} {metric} beyond random variation (blue)."
     labels = format_column(frame["gain"])
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.9 + 0.42 * len(frame))

@@ -38,6 +38,15 @@ def format_seconds(seconds: float) -> str:
     return f"{format_number(seconds, 2)} s" if seconds >= 1 else f"{format_number(1000 * seconds, 2)} ms"
 
 
+def format_limit(value: float) -> str:
+    """Return a limit that values must keep, not rounded as a measured number is; "–" if there is none.
+
+    >>> [format_limit(value) for value in (9949.0, 7.0, 2.4375, float("nan"))]
+    ['9,949', '7', '2.4375', '–']
+    """
+    return format_number(value, 10)
+
+
 def shorten_name(name: Any, longest: int = LONGEST_NAME) -> str:
     """Return a name, shortened in its middle if it is too long for an axis.
 

@@ -13,6 +13,7 @@ from IPython.display import HTML, display
 from labkit import paths
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
+from labkit.units import format_clock
 from labkit.view.data_plots import plot_columns, rank_columns
 from labkit.view.prose import format_number, format_share, shorten_name
 from labkit.view.style import WIDTH_PIXELS, render_figure, show
@@ -38,7 +39,7 @@ def explore_columns(
         return make_explorer(frame, profile, target, subject)
     for name in rank_columns(profile, target)[:STATIC_COLUMNS]:
         show(plot_columns(frame, [name], target, panel_inches=PANEL_INCHES, subject=subject))
-        display(HTML(make_table(frame, profile, name)))
+        display(HTML(make_table(frame, profile, name, subject)))
     return None
 
 
@@ -72,12 +73,12 @@ def make_explorer(
 def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Target, subject: Subject) -> str:
     """Return one column's plot and statistics as HTML that fits any width."""
     figure = plot_columns(frame, [name], target, panel_inches=PANEL_INCHES, subject=subject)
-    return f'<div aria-live="polite">{render_figure(figure)}{make_table(frame, profile, name)}</div>'
+    return f'<div aria-live="polite">{render_figure(figure)}{make_table(frame, profile, name, subject)}</div>'
 
 
-def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str) -> str:
+def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str, subject: Subject = GENERIC) -> str:
     """Return one column's statistics as an HTML table."""
-    facts = describe_values(frame[name], profile[profile["column"] == name].iloc[0])
+    facts = describe_values(frame[name], profile[profile["column"] == name].iloc[0], subject)
     look = 'style="padding: 0 .7em; text-align: right"'
     head = "".join(f"<th {look}>{html.escape(key)}</th>" for key in facts)
     cells = "".join(f"<td {look}>{html.escape(value)}</td>" for value in facts.values())
@@ -85,7 +86,7 @@ def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str) -> str:
     return f'<table class="dataframe">{caption}<thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table>'
 
 
-def describe_values(values: pd.Series, line: pd.Series) -> dict[str, str]:
+def describe_values(values: pd.Series, line: pd.Series, subject: Subject = GENERIC) -> dict[str, str]:
     """Return a column's statistics as strings: the quartiles of numbers, otherwise the most common value."""
     facts = {"kind": str(line["kind"]), "missing": format_share(line["missing_share"])}
     facts["distinct"] = f"{line['distinct']:,}"
@@ -93,7 +94,8 @@ def describe_values(values: pd.Series, line: pd.Series) -> dict[str, str]:
     if line["kind"] == "number" and len(known):
         places = np.quantile(known.to_numpy(dtype=float), [0, 0.25, 0.5, 0.75, 1])
         keys = ("smallest", "lower quarter", "median", "upper quarter", "largest")
-        facts |= dict(zip(keys, map(format_number, places), strict=True))
+        written = format_clock if subject.is_clock(str(line["column"])) else format_number
+        facts |= dict(zip(keys, map(written, places), strict=True))
     else:
         named = ("smallest", "largest", "most_common") if line["kind"] == "time" else ("most_common",)
         facts |= {key.replace("_", " "): shorten_name(line[key], 30) for key in named}

@@ -38,6 +38,7 @@ from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.params.evaluation import Fairness
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
+from labkit.params.subject import Subject
 from labkit.params.tables import Time
 from labkit.params.wrangling import Wrangling
 
@@ -235,6 +236,9 @@ def test_a_small_class_is_a_warning_also_if_no_holdout_row_has_it() -> None:
     absent = check_sizes(["a"] * 100)
     evidence = "the smallest of 2 classes there, b, has 0 holdout rows; 30 are needed"
     assert (absent.status, absent.evidence) == ("warning", evidence)
+    parts = {name: pd.DataFrame({"kind": [0, 1, 1]}) for name in ("training", "holdout")}
+    labelled = check_class_sizes(parts, "kind", Subject("", labels={"0": "on time"}))
+    assert labelled.evidence.startswith("the smallest of 2 classes there, on time, has 1 holdout row")
 
 
 def list_training(params: Params, **changes: Any) -> list[CheckResult]:

@@ -95,7 +95,10 @@ def test_ablation_shows_what_a_family_adds_with_its_interval() -> None:
     assert lines.loc["weather", "gain"] < 0.1, "the expression holds the same"
     assert describe_ablation(found, "history").startswith("With history r2 on the validation rows is better by ")
     assert describe_ablation(found, "nothing") == ""
-    assert "A plain LightGBM with all features against one without each family" in plot_ablation(found).get_label()
+    label = plot_ablation(found).get_label()
+    assert "A plain LightGBM with all features against one without each family" in label
+    n_sure = int((found.families["low"] > 0).sum())
+    assert f"{n_sure} of {len(found.families)} families {'improves' if n_sure == 1 else 'improve'} r2" in label
 
 
 def test_nothing_is_compared_where_no_family_can_be_left_out() -> None:

@@ -318,5 +318,12 @@ def test_headline_names_each_number_by_the_rows_it_was_measured_on() -> None:
     assert record.make_headline(acted, CHOICE) == {**HEADLINE, "holdout_cost_per_row": 0.49}
 
 
+def test_metrics_for_dvc_have_the_same_short_names_in_each_experiment() -> None:
+    short = {"holdout": 41.0, "low": 35.0, "high": 48.0, "validation": 40.0, "cv": 47.0, "gain": 22.0}
+    assert record.make_dvc_metrics(EVALUATION, CHOICE) == {"metric": "mae", **short}
+    acted = {**EVALUATION, "threshold": {"cost": {"value": 0.49, "low": 0.4, "high": 0.6}}}
+    assert record.make_dvc_metrics(acted, CHOICE) == {"metric": "mae", **short, "cost": 0.49}
+
+
 def test_logged_metrics_are_the_headline_and_every_metric_that_is_defined() -> None:
     assert record.make_logged(EVALUATION, CHOICE) == {**HEADLINE, "holdout_r2": 0.5, "gain_over_plain_lightgbm": 1.0}

@@ -33,12 +33,12 @@ def test_card_of_a_regression() -> None:
         "Split: random.",
         "| metric | model | 95 % interval | dummy |",
         "| mae | 43.2 | 39.0 to 47.0 | 62.5 |",
-        "- passed: better. by 1.",
-        "- **failed**: not worse. by 2.",
+        "- ✓ better: by 1.",
+        "- ✕ **failed:** not worse: by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
         "| random forest | 2,100,000 |",
         "- Values outside of 1.03 to 3.97 were rare; predictions there are extrapolations.",
-        "- `x` is missing in 25 % of the rows; the model imputes them.",
+        "- `x` is missing in 25 % of the holdout rows; the model imputes it.",
     ):
         assert line in card.splitlines()
     assert "No ONNX" not in card
@@ -93,11 +93,11 @@ def test_card_reports_threshold_periods_and_slices() -> None:
     assert "| f1 | 0.500 | 0.400 to 0.600 |" in lines
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
     period = {"rows": 1200, **interval, "prediction": 0.3, "true": 0.25}
-    line = "| 2013-09 | 1,200 | 0.500 | 0.400 to 0.600 | 0.3 | 0.25 |"
+    line = "| 2013-09 | 1,200 | 0.500 | 0.400 to 0.600 | 0.300 | 0.250 |"
     assert line in list_periods({"metric": "roc_auc", "by_period": {"2013-09": period}})
     assert list_periods({"by_period": {}}) == []
     part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
-    assert "| `a = x¦y` | 30 | 2 | 1 | 0.3 | 0.5 |" in list_slices({"worst_slices": [part]})
+    assert "| `a = x¦y` | 30 | 2 | 1 | 0.300 | 0.500 |" in list_slices({"worst_slices": [part]})
     assert "No group of rows stands out beyond random variation." in list_slices({"worst_slices": []})
 
 

@@ -32,7 +32,7 @@ def test_failed_run_has_no_result(checkout: Path) -> None:
 
 
 def test_headline_is_that_of_the_stages_that_were_asked_for(checkout: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "evaluation/metrics.json", {"holdout_mae": 41.0, "cv_mae": None})
+    write_json(tmp_path / "evaluation/metrics.json", {"metric": "mae", "holdout": 41.0, "cv": None})
     assert load_headline("diabetes", ["training", "evaluation"], tmp_path) == {"holdout_mae": 41.0}
     assert load_headline("diabetes", ["training"], tmp_path) == {}
 

@@ -12,7 +12,7 @@ def find_missing_patterns(frame: pd.DataFrame, target: Target, *, most: int = 8)
     Returns
     -------
     pandas.DataFrame
-        `missing`, `rows`, `share` (fraction of rows), `target_there`, `target_elsewhere` (means as in
+        `missing`, `rows`, `share` (fraction of rows), `target there`, `target elsewhere` (means as in
         `labkit.data.stability.compute_outcome`; NaN where no target is known). Most frequent first, at most `most`
         rows; only patterns of at least two columns, or in at least one of a thousand rows.
     """
@@ -27,5 +27,5 @@ def find_missing_patterns(frame: pd.DataFrame, target: Target, *, most: int = 8)
             if names and (rows >= len(frame) / 1000 or len(names) > 1):
                 there, elsewhere = outcome[is_there].mean(), outcome[~is_there].mean()
                 lines.append([", ".join(names), rows, rows / len(frame), there, elsewhere])
-    names = ["missing", "rows", "share", "target_there", "target_elsewhere"]
+    names = ["missing", "rows", "share", "target there", "target elsewhere"]
     return pd.DataFrame(lines[:most], columns=names)

@@ -24,6 +24,7 @@ from labkit.model.evaluation.gate import Check, Decision, check_parity, describe
 from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.experiment import Params
+from labkit.params.subject import GENERIC, Subject
 from labkit.units import format_alike, format_count, format_deviation
 
 LEAKS = {COPY, NEAR_COPY, FINER, RANGES, EXPLAINS, FILLED_WITH, FILLED_AFTER, "formula of other columns"}
@@ -84,6 +85,7 @@ def list_wrangling_checks(
     leaking = left_open.loc[left_open["what"].isin(LEAKS), "column"].tolist()
     others = left_open.loc[~left_open["what"].isin(LEAKS), "column"].unique().tolist()
     drifted = compute_part_drift(parts["training"], parts["holdout"], list_inputs(parts["training"], params))
+    subject = Subject.from_params(params)
     results = [
         make_check("LK201", not leaking, list_or(leaking, "no column leaks the target"), failed="issue"),
         check_repeated(parts, params),
@@ -95,7 +97,7 @@ def list_wrangling_checks(
             "LK207", is_stable if params.wrangling.rules else None,
             format_count(len(params.wrangling.rules), "rule") + " applied twice", failed="issue",
         ),
-        check_class_sizes(parts, target.column) if target.task == "classification" else None,
+        check_class_sizes(parts, target.column, subject) if target.task == "classification" else None,
         make_check("LK209", not others, list_or(others, "every medium or high finding is dealt with")),
     ]  # fmt: skip
     return [result for result in results if result is not None]
@@ -140,11 +142,11 @@ def check_groups(parts: Mapping[str, pd.DataFrame], params: Params) -> CheckResu
     return make_check("LK204", shared == 0, f"{format_count(shared, 'value')} of {group} in two parts", failed="issue")
 
 
-def check_class_sizes(parts: Mapping[str, pd.DataFrame], target: str) -> CheckResult:
+def check_class_sizes(parts: Mapping[str, pd.DataFrame], target: str, subject: Subject = GENERIC) -> CheckResult:
     """Check whether each class of any part has enough rows in the holdout."""
     classes = pd.unique(pd.concat([part[target] for part in parts.values()]).dropna())
     counts = parts["holdout"][target].value_counts().reindex(classes, fill_value=0).sort_values(kind="stable")
-    rarest, fewest = counts.index[0], int(counts.iloc[0])
+    rarest, fewest = subject.name_class(counts.index[0]), int(counts.iloc[0])
     evidence = f"the smallest of {len(counts)} classes there, {rarest}, has {format_count(fewest, 'holdout row')}; "
     return make_check("LK208", fewest >= FEWEST_OF_HOLDOUT, f"{evidence}{FEWEST_OF_HOLDOUT} are needed")
 

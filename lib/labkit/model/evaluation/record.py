@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from labkit.model.evaluation.bootstrap import Interval
+from labkit.params.metric_meanings import name_headline
 
 
 def make_record(
@@ -73,6 +74,23 @@ def make_headline(evaluation: Mapping[str, Any], choice: Mapping[str, Any]) -> d
         "holdout_rows": evaluation["rows"],
         **({"holdout_cost_per_row": cost["value"]} if cost else {}),
     }
+
+
+def make_dvc_metrics(evaluation: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, float | str | None]:
+    """Return the headline under short names, the same in each experiment, so that a table of them is narrow.
+
+    Parameters
+    ----------
+    evaluation, choice
+        As in `make_headline`.
+
+    Returns
+    -------
+    dict
+        `metric`, the name of the metric, and the numbers of `labkit.params.metric_meanings.name_headline`.
+    """
+    metric, headline = evaluation["metric"], make_headline(evaluation, choice)
+    return {"metric": metric} | {key: headline[name] for key, name in name_headline(metric).items() if name in headline}
 
 
 def name_ends(name: str, interval: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -60,8 +60,9 @@ class Release:
     Attributes
     ----------
     facts
-        `experiment`, `task`, `classes`, `positive`, `target`, `estimator`, `metric`, `metrics`, `onnx`; `own_code`, if
-        the model needs code of the user's own, see `labkit.model.release.own_code.OwnCode.describe`.
+        `experiment`, `task`, `classes`, `positive`, `target`, `estimator`, `metric`, `metrics`, `onnx`; `question` and
+        the `labels` of classes, which earlier releases lack; `own_code`, if the model needs code of the user's own, see
+        `labkit.model.release.own_code.OwnCode.describe`.
     code
         The user's own packages that the release carries.
     main_table

@@ -251,8 +251,9 @@ def describe_method(split: Mapping[str, Any], subject: Subject) -> list[str]:
 
 def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
     """Return the checks that decide whether the model may be published."""
+    failed = f"{SIGNS['issue']} **failed:**"
     checks = [
-        f"- {'passed' if check['passed'] else '**failed**'}: {check['name']}. {check['evidence']}."
+        f"- {SIGNS['passed'] if check['passed'] else failed} {check['name']}: {check['evidence']}."
         for check in gate["checks"]
     ]
     return ["### Gate", "", *checks, ""]
@@ -303,8 +304,8 @@ def list_limits(
     missing_share = holdout.drop(columns=target.column).isna().mean()
     if missing_share.max() > 0:
         limits.append(
-            f"`{missing_share.idxmax()}` is missing in {format_share(missing_share.max())} of the {subject.rows}; the "
-            "model imputes them."
+            f"{escape(missing_share.idxmax())} is missing in {format_share(missing_share.max())} of the holdout "
+            f"{subject.rows}; the model imputes it."
         )
     limits += list_not_shown(metrics, n_classes=n_classes)
     drifting = [found["prediction"] - found["true"] for found in metrics.get("by_period", {}).values()]

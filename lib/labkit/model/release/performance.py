@@ -1,6 +1,6 @@
 """The quantitative analyses of a model card: metrics, costs, periods and groups of rows, as Markdown tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
 from labkit.units import (
     format_alike,
+    format_column,
     format_confidence,
     format_difference_alike,
     format_interval,
@@ -112,6 +113,16 @@ def format_cells(found: Mapping[str, float | None], *others: float) -> list[str]
     return [shown, NO_INTERVAL if np.isnan(high - low) else f"{first} to {last}", *beside]
 
 
+def write_columns(lines: Sequence[Mapping[str, Any]], *names: str) -> list[str]:
+    """Return the numbers under some names in each line as cells; those of one name have the same decimals.
+
+    >>> write_columns([{"loss": 0.21, "true": 2}, {"loss": 0.4567, "true": 3}], "loss", "true")
+    ['0.210 | 2', '0.457 | 3']
+    """
+    columns = [format_column(line[name] for line in lines) for name in names]
+    return [" | ".join(cells) for cells in zip(*columns, strict=True)]
+
+
 def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC) -> list[str]:
     """Return the probability from which to act and the resulting costs, if costs are specified."""
     found = metrics.get("threshold")
@@ -159,10 +170,10 @@ def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list
         f"| period ({subject.zone}) | {subject.rows} | {metrics['metric']} | interval | prediction | true |",
         "|---|---:|---:|---:|---:|---:|",
     ]
+    means = write_columns(list(periods.values()), "prediction", "true")
     rows = [
-        f"| {period} | {found['rows']:,} | {' | '.join(format_cells(found))} "
-        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
-        for period, found in sorted(periods.items())
+        f"| {period} | {found['rows']:,} | {' | '.join(format_cells(found))} | {mean} |"
+        for (period, found), mean in sorted(zip(periods.items(), means, strict=True))
     ]
     return [*head, *rows, ""]
 
@@ -204,9 +215,9 @@ def list_slices(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[
         "",
         f"| {subject.rows} where | {subject.rows} | loss | elsewhere | prediction | true |",
     ]
+    numbers = write_columns(slices, "loss", "elsewhere", "prediction", "true")
     rows = [
-        f"| {escape(found['slice'])} | {found['rows']:,} | {found['loss']:.3g} | {found['elsewhere']:.3g} "
-        f"| {found['prediction']:.3g} | {found['true']:.3g} |"
-        for found in slices
+        f"| {escape(found['slice'])} | {found['rows']:,} | {cells} |"
+        for found, cells in zip(slices, numbers, strict=True)
     ]
     return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]

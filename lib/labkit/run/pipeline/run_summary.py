@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import paths
 from labkit.params.experiment import Params
+from labkit.params.metric_meanings import name_headline
 from labkit.params.subject import Subject
 from labkit.run.dvc_yaml import load_declarations
 from labkit.run.pipeline.dvc_repo import PUBLISH
@@ -55,7 +56,7 @@ def describe_parent(record: "Record", params: Params, *, changed: Mapping[str, s
 
 
 def load_headline(experiment: str, names: Iterable[str], folder: Path) -> dict[str, float]:
-    """Return the numbers in the metrics files of some stages.
+    """Return the numbers in the metrics files of some stages, those of an evaluation under their full names.
 
     Parameters
     ----------
@@ -69,7 +70,8 @@ def load_headline(experiment: str, names: Iterable[str], folder: Path) -> dict[s
         for place in declared[name].metrics if name in declared else ():
             path = folder / place
             content: Any = parse_json(path.read_bytes()) if path.is_file() else {}
-            found |= {key: value for key, value in content.items() if isinstance(value, int | float)}
+            full = name_headline(content["metric"]) if "metric" in content else {}
+            found |= {full.get(key, key): value for key, value in content.items() if isinstance(value, int | float)}
     return found
 
 

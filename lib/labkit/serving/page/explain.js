@@ -7,6 +7,10 @@ function nameColumn(column) {
   return column.meaning ?? column.name;
 }
 
+function nameClass(name) {
+  return model.labels?.[name] ?? String(name);
+}
+
 function showSigned(value) {
   return `${value < 0 ? "−" : "+"}${Math.abs(value).toLocaleString("en", { maximumSignificantDigits: 3 })}`;
 }
@@ -45,7 +49,7 @@ function showExplanation(answer, row) {
     const sum = others.reduce((total, [, value]) => total + value, 0);
     rows.push(makeContribution(others.length === 1 ? "1 other column" : `${others.length} other columns`, "", sum, longest));
   }
-  const output = found.class === undefined ? model.target_meaning ?? model.target : `Probability of ${found.class}`;
+  const output = found.class === undefined ? model.target_meaning ?? model.target : `Probability of ${nameClass(found.class)}`;
   find("base").textContent = `${output}: ${showNumber(found.base)} on average over ${answer.background_rows} training ` +
     `rows. The columns of this row change it to ${showNumber(found.prediction)}:`;
   find("orders").textContent = `Shapley values, estimated from ${answer.orders} orders of the columns, each by one of the ` +

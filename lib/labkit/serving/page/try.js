@@ -54,14 +54,14 @@ function showNumber(value) {
 
 function showAnswer(answer) {
   const parts = [make("strong", {}, typeof answer.predictions[0] === "number" && !answer.probabilities
-    ? showNumber(answer.predictions[0]) : String(answer.predictions[0]))];
+    ? showNumber(answer.predictions[0]) : nameClass(answer.predictions[0]))];
   parts.push(make("div", {}, `${model.target_meaning ?? model.target}, predicted by version ${answer.model.version ?? "of a folder"}`));
   for (const [name, value] of Object.entries(answer.probabilities ? answer.probabilities[0] : {})) {
-    const meter = make("meter", { min: 0, max: 1, value, "aria-label": `probability of ${name}` });
-    parts.push(make("div", { class: "bar" }, make("span", {}, name), meter, make("span", {}, showNumber(value))));
+    const meter = make("meter", { min: 0, max: 1, value, "aria-label": `probability of ${nameClass(name)}` });
+    parts.push(make("div", { class: "bar" }, make("span", {}, nameClass(name)), meter, make("span", {}, showNumber(value))));
   }
   if (answer.threshold !== undefined) {
-    parts.push(make("div", {}, `${model.positive} is predicted from a probability of ${showNumber(answer.threshold)} on`));
+    parts.push(make("div", {}, `${nameClass(model.positive)} is predicted from a probability of ${showNumber(answer.threshold)} on`));
   }
   find("result").replaceChildren(...parts);
 }
@@ -105,6 +105,7 @@ async function start() {
   }
   model = await response.json();
   find("title").textContent = `${model.experiment}: try the model`;
+  find("question").textContent = model.question ?? "";
   find("model").textContent = `${model.estimator}, version ${model.version ?? "of a folder"}, predicts ${model.target}.`;
   document.title = find("title").textContent;
   find("row").replaceChildren(...model.columns.map(makeField));
