@@ -19,7 +19,7 @@ def test_axis_of_times_of_the_day_is_written_in_them() -> None:
     figure.canvas.draw()
     axis = figure.axes[0].xaxis
     shown = [label.get_text() for label in axis.get_ticklabels() if label.get_text()]
-    assert shown == ["06:00", "12:00", "18:00"]
+    assert shown == ["06:00", "12:00", "18:00", "24:00"]
     assert axis.get_label().get_text() == "departure"
     assert figure.table["value"].str.fullmatch(r"\d\d:\d\d").all()
 
