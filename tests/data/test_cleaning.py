@@ -71,8 +71,8 @@ def test_rules_are_described_by_what_they_changed() -> None:
             "changed": 0,
             "read": 0,
             "lost": 2,
-            "missing_before": 0,
-            "missing_after": 2,
+            "missing before": 0,
+            "missing after": 2,
         },
         {
             "column": "name",
@@ -80,8 +80,8 @@ def test_rules_are_described_by_what_they_changed() -> None:
             "changed": 2,
             "read": 0,
             "lost": 1,
-            "missing_before": 1,
-            "missing_after": 2,
+            "missing before": 1,
+            "missing after": 2,
         },
     ]
 
@@ -89,7 +89,7 @@ def test_rules_are_described_by_what_they_changed() -> None:
 def test_rule_that_reads_another_type_changes_no_value() -> None:
     frame = pd.DataFrame({"rain": ["0.20", "T", None, "0.5"], "size": [1.0, 2.0, 3.0, 4.0]})
     described = describe_rules(frame, {"rain": Rule(type="number"), "size": Rule(maximum=3.0, outside="clip")})
-    counts = described.set_index("column")[["changed", "read", "lost", "missing_before", "missing_after"]]
+    counts = described.set_index("column")[["changed", "read", "lost", "missing before", "missing after"]]
     assert counts.loc["rain"].tolist() == [0, 2, 1, 1, 2]
     assert counts.loc["size"].tolist() == [1, 0, 0, 0, 0]
 

@@ -7,7 +7,7 @@ from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import Subject
 from labkit.params.tables import ColumnMeaning, Target
 from labkit.view import data_plots, evaluation_plots, model_plots, split_plots, time_plots
-from labkit.view.style import Figure
+from labkit.view.style import Figure, make_figure
 
 COLUMNS = {"distance": ColumnMeaning(description="way", unit="miles"), "delay": ColumnMeaning(unit="minutes")}
 SUBJECT = Subject("Late?", "flight", "flights", {"1": "late", "0": "on time"}, COLUMNS)
@@ -42,6 +42,11 @@ def test_classes_have_their_labels() -> None:
     assert "the largest, on time, holds 50 % of 40 flights." in read(target)
     assert time_plots.name_outcome(CLASSES, SUBJECT) == "share of late flights"
     assert "predicted as `late`, 2 belong to it" in evaluation_plots.describe_threshold(None, TWO, subject=SUBJECT)
+
+
+def test_caption_of_a_plot_is_plain_text() -> None:
+    figure, _ = make_figure("A plot", "Rows of class `no` differ.", form="Note", height=1)
+    assert (figure.fact, figure.get_label()) == ("Rows of class no differ.", "Note: A plot. Rows of class no differ.")
 
 
 def test_axes_show_units() -> None:

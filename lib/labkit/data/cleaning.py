@@ -231,7 +231,7 @@ def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFr
     -------
     pandas.DataFrame
         One row per rule: `column`, `rule`, `changed` (to another value of the same type), `read` (parsed as another
-        type), `lost` (now missing), `missing_before`, `missing_after`.
+        type), `lost` (now missing), `missing before`, `missing after`.
     """
     after = apply_rules_to(before, rules)
     lines = []
@@ -242,7 +242,7 @@ def describe_rules(before: pd.DataFrame, rules: Mapping[str, Rule]) -> pd.DataFr
         is_read = differs & (find_column_kind(was) != find_column_kind(now))
         stated = ", ".join(f"{key} {value}" for key, value in rule.model_dump(exclude_defaults=True).items())
         counts = {"changed": differs & ~is_read, "read": is_read, "lost": is_lost}
-        counts |= {"missing_before": was.isna(), "missing_after": now.isna()}
+        counts |= {"missing before": was.isna(), "missing after": now.isna()}
         lines.append({"column": name, "rule": stated, **{key: int(mask.sum()) for key, mask in counts.items()}})
-    names = ["column", "rule", "changed", "read", "lost", "missing_before", "missing_after"]
+    names = ["column", "rule", "changed", "read", "lost", "missing before", "missing after"]
     return pd.DataFrame(lines, columns=names)

@@ -191,6 +191,7 @@ def make_figure(
     options
         Passed to `Figure.subplots`.
     """
+    fact = fact.replace("`", "")  # names come as Markdown code, captions are plain
     label = f"{form}: {title}{'' if title.endswith('?') else '.'} {fact}"
     figure = Figure(figsize=(WIDTH_INCHES, height), label=label)
     figure.title, figure.fact = title, fact
