@@ -265,6 +265,11 @@ REGISTER: dict[str, Definition] = {
         "The model was not trained on a large part of the rows that there are.",
         "Add the new rows to the raw tables and run `labkit run`; the gate decides.",
     ),
+    "LK720": Definition(
+        "Monitoring of the champion", "Age",
+        "Nobody has looked at the rows of the model in service for long, so nothing that went wrong would be noticed.",
+        "Check it with `labkit monitor`; `labkit watch` does so again and again.",
+    ),
     "LK721": Definition(
         "Rows with true values", "Performance",
         "True values that cannot be joined are missing from all that is measured here.",

@@ -94,8 +94,13 @@ def test_champion_is_judged_and_the_history_kept(root: Path, params: Params) -> 
         status
     )
 
+    assert {alert["code"]: alert["severity"] for alert in record["alerts"]} == dict.fromkeys(record["actions"], "watch")
+    assert f"{NAME} v2: alert opened (watch): Distribution of the columns [LK704]: 'b' in" in shifted.stderr
+
     broken = monitor(root, make_rows(700, 1).drop(columns="a"), "--windows", "1")
     assert broken.returncode == 4
+    assert f"{NAME} v2: alert opened (stop): Contract of the inputs [LK701]: missing columns: 'a'\n" in broken.stderr
+    assert 'verdict="stop"} 1.0' in (root / ".labkit" / "metrics" / f"{NAME}.prom").read_text()
     assert "  Contract of the inputs: missing columns: 'a'" in broken.stdout.splitlines()
     assert [one["verdict"] for one in load_earlier(NAME)] == ["ok", "watch", "stop"]
     page = root / "reports" / NAME / "monitoring.html"

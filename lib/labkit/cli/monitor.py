@@ -3,6 +3,7 @@
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +112,28 @@ def monitor(
     labkit monitor diabetes --current patients.csv --outcomes outcomes.csv --key patient
     labkit monitor flights --current november.parquet --json
     """
-    from labkit.monitoring.champion_check import check_health
     from labkit.monitoring.health import EXIT_CODES
-    from labkit.monitoring.health_page import write_health
     from labkit.monitoring.performance_checks import describe_performance
+    from labkit.monitoring.routine_check import check_routinely
     from labkit.params.load import load_params
     from labkit.run.pipeline.report_address import show_report
     from labkit.units import format_count
 
     params = load_params(experiment)
     os.environ.update(paths.make_environment())
-    now = datetime.now(UTC)
-    checked = check_health(params, current, now=now, most_windows=windows, outcomes=outcomes, key=key)
-    record, page = checked.record, write_health(checked)
+    routine = check_routinely(
+        params,
+        current,
+        now=datetime.now(UTC),
+        report=partial(echo, is_error=True),
+        most_windows=windows,
+        outcomes=outcomes,
+        key=key,
+    )
+    checked, page = routine.checked, routine.page
+    record = checked.record
     if is_json:
-        console.print_json(record | {"page": paths.show_path(page)})
+        console.print_json(record | {"alerts": routine.alerts, "page": paths.show_path(page)})
     else:
         echo(
             f"{experiment} v{record['version']}: {record['verdict']}"

@@ -121,6 +121,7 @@ def check_health(
         "version": champion.number,
         "digest": champion.digest,
         "source": current.name,
+        "rows_of": "log" if current.is_log else "rows",
         **describe_health(health),
         "performance": performance.to_dict() | {"track_record": asdict(track_record) if track_record else None},
         "pending": list_all_pending(health, profile),
