@@ -126,6 +126,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "init": [[f"../made{NAME}", "--name", "made"], [EVIL], ["../other", "--name", EVIL]],
     "promote": [["small", "--reason", EVIL], ["small", "1", "--reason", EVIL], [EVIL, "--reason", "x"]],
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
+    "watch": [["small", "--once"], [EVIL, "--once"], ["small", "--once", "--every", EVIL]],
     "monitor": [["small"], [EVIL], ["small", "--current", f"table{NAME}.csv"], ["small", "--current", EVIL]],
     "retrain": [
         ["small"],

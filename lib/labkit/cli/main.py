@@ -103,6 +103,7 @@ for command in (
     monitor.monitor,
     monitor.retrain,
     monitor.replay,
+    monitor.watch,
 ):
     cli.add_command(command)
 

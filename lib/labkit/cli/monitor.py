@@ -2,7 +2,7 @@
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from labkit import console, paths
-from labkit.cli.options import complete_experiment, json_option
+from labkit.cli.options import TimeSpan, complete_experiment, json_option
 from labkit.console import divert_output, echo
 
 
@@ -271,3 +271,43 @@ def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened:
         echo(f"\nPage: {paths.show_path(page)}")
     if is_opened and not show_report(page):
         echo(page.as_uri(), is_error=is_json)
+
+
+@click.command(short_help="Check champions on a schedule, and train again when that is due.")
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...", shell_complete=complete_experiment)
+@click.option("--all", "is_all", is_flag=True, help="Watch all experiments that have a champion now.")
+@click.option("--every", type=TimeSpan(), default="1h", show_default=True, help="Time between checks: 30min, 1h, 1d.")
+@click.option("--once", "is_once", is_flag=True, help="Check once and end, for cron and timers.")
+@click.option("--no-retrain", is_flag=True, help="Only check: no verdict trains again.")
+@click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
+def watch(
+    experiments: tuple[str, ...], *, is_all: bool, every: timedelta, is_once: bool, no_retrain: bool, cold: bool
+) -> None:
+    """Check the champions of EXPERIMENTS on a schedule and when files arrive, and train again when the verdict asks.
+
+    Does what `labkit monitor` and, if its verdict is retrain, `labkit retrain` do, for the log of `labkit serve` and
+    for the file `monitoring.incoming` of the params. Prints one line for each check and each alert. After a failure the
+    next attempts come later and later. One process watches an experiment; SIGTERM lets it finish what is under way. If
+    it is killed, it continues when it is started again. `labkit status` shows its last sign of life.
+
+    Exit code of --once: 4 if a champion must not be relied on (verdict stop), else 0 or that of the first failure.
+
+    \b
+    labkit watch churn --every 30min
+    labkit watch --all --once
+    labkit watch diabetes --once --no-retrain
+    """
+    from labkit.errors import ParamsError
+    from labkit.monitoring.watch import Work, choose_experiments, watch_experiments
+
+    if is_all == bool(experiments):
+        raise ParamsError("name the experiments to watch, or use --all")
+    os.environ.update(paths.make_environment())
+    retrain_one = partial(perform_retraining, reason=None, dry_run=False, cold=cold, no_wait=True)
+    work = Work(
+        every=every,
+        retrain=None if no_retrain else lambda name, source: retrain_one(name, source=source),
+        report=echo,
+    )
+    if code := watch_experiments(choose_experiments(experiments), work, is_once=is_once):
+        sys.exit(code)

@@ -1,6 +1,9 @@
 """Options that commands share, and the words that a shell can complete: experiments, stages, runs, parameters."""
 
+import re
 from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, ClassVar
 
 import click
 
@@ -77,3 +80,18 @@ complete_experiment = complete(offer_experiments)
 complete_stage = complete(offer_stages)
 complete_run = complete(offer_runs)
 complete_setting = complete(offer_settings)
+
+
+class TimeSpan(click.ParamType[timedelta]):
+    """A time span such as 30min, 1h or 1d, at least ten seconds and at most a year."""
+
+    name = "time span"
+    UNITS: ClassVar[dict[str, int]] = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Return the time span of a string."""
+        found = re.fullmatch(r"(\d{1,9})(s|min|h|d)", str(value), re.ASCII)
+        seconds = int(found[1]) * self.UNITS[found[2]] if found else 0
+        if not 10 <= seconds <= 366 * 86_400:
+            self.fail(f"{value!r} is not a time span: give a number and a unit, e.g. 30min, 1h or 1d", param, ctx)
+        return timedelta(seconds=seconds)

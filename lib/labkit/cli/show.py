@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 
@@ -39,13 +40,17 @@ def status(experiments: tuple[str, ...], verbose: bool, is_json: bool) -> None:
     labkit status
     labkit status diabetes
     """
+    from labkit.monitoring.watch_state import describe_watches
     from labkit.stages import status as states
 
     try_to_close_gone(is_json=is_json)
     under_way = states.find_under_way()
     found = states.find_statuses(experiments, is_under_way=bool(under_way))
+    shown = {one.experiment for one in found}
+    watches = [one for one in describe_watches(now=datetime.now(UTC)) if one["experiment"] in shown]
     if is_json:
-        console.print_json({"under_way": under_way or None, "experiments": [one.to_dict() for one in found]})
+        document = {"under_way": under_way or None, "experiments": [one.to_dict() for one in found]}
+        console.print_json(document | {"watches": watches})
         return
     if under_way:
         echo(f"Under way now: {under_way}.")
@@ -61,6 +66,8 @@ def status(experiments: tuple[str, ...], verbose: bool, is_json: bool) -> None:
     else:
         columns = (console.make_column("experiment", is_whole=True), console.make_column("state", is_whole=True))
         console.print_table((*columns, "latest result"), [(one.experiment, one.state, one.headline) for one in found])
+    for watch in watches:
+        echo(f"watch of {watch['experiment']}: {watch['found']}" + (f": {watch['remedy']}" if watch["remedy"] else ""))
 
 
 @click.command(short_help="List past runs and how each ended.")
@@ -233,12 +240,13 @@ def doctor(is_json: bool) -> None:
     labkit doctor          # in the checkout
     """
     from labkit.monitoring.retraining import check_retrainings
+    from labkit.monitoring.watch_state import check_watches
     from labkit.run.doctor import examine, make_results_document, show_results
     from labkit.stages.promotion import check_champions
 
     try_to_close_gone(is_json=is_json)
     os.environ.update(paths.make_environment())
-    results = [*examine(), check_champions(), check_retrainings()]
+    results = [*examine(), check_champions(), check_retrainings(), check_watches(now=datetime.now(UTC))]
     if is_json:
         console.print_json(document := make_results_document(results))
         sys.exit(1 if document["n_faults"] else 0)

@@ -41,6 +41,8 @@ from labkit.storage.digests import compute_digest
 
 RECORDS = "retrainings.jsonl"
 JOURNAL = "journal.json"
+FINISHED, REPEATED = "finished", "repeated"
+"""States of a record: `repeated` is returned for a finding that has already led to a training on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -249,10 +251,28 @@ def retrain(
     except LabkitError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    if reason is None and (same := find_same(plan)):
+        shutil.rmtree(folder, ignore_errors=True)
+        report(f"nothing new to train on: the training of {same['at']} was on the same rows; --reason trains anyway")
+        return {**same, "state": REPEATED}
     began = plan.to_dict() | {"kept": keep_files(params, plan.data, folder / "before")}
     write_json(folder / JOURNAL, began)
     append_record({**plan.to_dict(), "state": "begun"})
     return finish(began, run)
+
+
+def find_same(plan: Plan) -> dict[str, Any] | None:
+    """Return the finished retraining beside the same champion on the same rows; None if there is none.
+
+    A finding lasts until a new champion is published: without this, one that the gate refused would be trained again
+    at every check.
+    """
+    for one in reversed(load_records_of_retrainings(plan.experiment)):
+        if one["state"] == FINISHED and one["champion"] == plan.champion:
+            data = one["data"]
+            if (data["digest"], data["rows_after"]) == (plan.data.digest, plan.data.rows_after):
+                return one
+    return None
 
 
 def finish(began: Mapping[str, Any], run: Callable[[Params], object]) -> dict[str, Any]:
@@ -270,7 +290,7 @@ def finish(began: Mapping[str, Any], run: Callable[[Params], object]) -> dict[st
     decision = load_json(find_decision_path(name))
     entry = next((one for one in reversed(ledger.load_entries()) if (one.experiment, one.stage) == (name, None)), None)
     decided = {key: decision[key] for key in ("decision", "version", "headline")} | {"run": entry and entry.run}
-    append_record({**record, "state": "finished", **decided})
+    append_record({**record, "state": FINISHED, **decided})
     remove_work_folder(name)
     return {**record, **decided}
 

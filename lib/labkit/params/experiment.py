@@ -164,7 +164,9 @@ class Params(Section):
     evaluation: Evaluation
     deploy: Deploy
     checks: Checks = Field(Checks(), description="which results of checks are known and accepted")
-    monitoring: Monitoring = Field(Monitoring(), description="what follows from findings about the rows in service")
+    monitoring: Monitoring = Field(
+        Monitoring(), description="what follows from findings about the rows in service, and where new ones arrive"
+    )
     limits: TimeLimits = Field(TimeLimits(), description="time limits of cells and stages")
     stages: dict[Name, dict[Name, Scalar | tuple[Scalar, ...] | None]] = Field(
         {}, description="stage of your own: values of the parameters that its notebook declares"

@@ -1,4 +1,4 @@
-"""The section `monitoring`: what follows from the findings of `labkit monitor`.
+"""The section `monitoring`: what follows from the findings of `labkit monitor`, and where new rows arrive.
 
 By default only growth asks for a training. On a year of flights, training again once a quarter as many rows had been
 added was as good as every month, at half the trainings; rules on drift, or on a metric that fell, were worse.
@@ -76,6 +76,13 @@ class Monitoring(Section):
         {},
         description="code of a check (LK701 to LK712, LK721 to LK726): what follows from its finding; by default "
         "LK701 to LK703 stop, LK712 retrains from a quarter of growth on, and others are watched",
+    )
+
+    incoming: str | None = Field(
+        None,
+        min_length=1,
+        description="file, relative to the checkout, in which the whole main table up to now arrives: `labkit watch` "
+        "checks it, and trains on it",
     )
 
     def find_rule(self, code: str) -> Rule:
