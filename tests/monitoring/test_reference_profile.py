@@ -126,10 +126,14 @@ def test_release_carries_the_profile_in_its_manifest(tmp_path: Path) -> None:
     model = make_model("decision_tree", "binary")
     classes = [*model[-1].classes_]
     facts = {"classes": classes, "positive": classes[1]}
-    profile = profile_release("t", model, table, table, facts=facts)
+    training, holdout = (table.assign(**{PREDICT_AT: pd.Timestamp(day, tz="UTC")}) for day in ("2026-01-01", "2026-02-01"))
+    profile = profile_release("t", model, training, holdout, facts=facts)
+    assert profile_release("t", model, table, table, facts=facts).known_until is None
     digest = bundle.extend_release(folder, make_profile_files(profile))
     assert digest != before
-    assert load_profile(bundle.load_release(folder, digest=digest).folder).n_rows == len(table)
+    loaded = load_profile(bundle.load_release(folder, digest=digest).folder)
+    assert loaded.n_rows == len(table)
+    assert (loaded.end, loaded.known_until) == ("2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00")
     assert profile.predictions is not None
     assert profile.predictions.layout["prediction"].kind == "number"
     with pytest.raises(ModelError, match="not the one that was published"):

@@ -106,7 +106,9 @@ def test_new_rows_are_checked_trained_on_and_the_new_champion_is_checked(watched
     arrive(watched)
     assert look_after(lines) == 0
     first, trained, second = strip(lines)
-    assert first.startswith(f"{NAME} v2: retrain: Growth of the data: 120 rows later than the 240 of the training")
+    assert first.startswith(
+        f"{NAME} v2: retrain: Growth of the data: 120 rows later than those of the training run, 50 % of the 240"
+    )
     assert trained.startswith(f"{NAME}: trained again: version 3 is now the champion")
     assert second.startswith(f"{NAME} v3: ok")
     events = [(one["event"], one["code"], one["severity"]) for one in load_lines(NAME)]

@@ -24,7 +24,7 @@ class Counted:
     n_ahead, n_timeless
         Rows that were left out: later than now, and without a time although the reference has times.
     n_later
-        Rows later than the reference.
+        Rows later than those of the run that trained the model.
     last
         Time of the latest row that is not later than now.
     inputs, predictions
@@ -76,7 +76,8 @@ def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
     inputs = WindowCounter(profile.inputs.layout)
     predictions = WindowCounter(profile.predictions.layout) if profile.predictions else None
     ranges, latest = load_ranges(current.release), np.datetime64(now.replace(tzinfo=None), "us")
-    end = np.datetime64(profile.end[:19], "us") if profile.end else None
+    known_until = profile.known_until or profile.end
+    end = np.datetime64(known_until[:19], "us") if known_until else None
     for batch in current.read():
         numbers = windows.assign(batch, found.n_rows)
         found.n_rows += batch.n_rows

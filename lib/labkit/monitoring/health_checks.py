@@ -236,12 +236,13 @@ def check_age(profile: Profile, counted: Counted, last_check: datetime | None, n
 
 
 def check_growth(counted: Counted, profile: Profile, most: float) -> CheckResult:
-    """Check how many rows there are since the training, as a share of those of the training, below `most`."""
+    """Check how many rows there are since the training run, as a share of those it trained on, below `most`."""
     if profile.end is None:
         return CheckResult("LK712", "not applicable", "the training rows have no times")
     share = counted.n_later / profile.n_rows
-    evidence = f"{format_count(counted.n_later, 'row')} later than the {profile.n_rows:,} of the training"
-    return make_check("LK712", share < most, f"{evidence}, {format_share(share)} of them")
+    evidence = f"{format_count(counted.n_later, 'row')} later than those of the training run"
+    shown = f"{format_share(share)} of the {profile.n_rows:,} it trained on"
+    return make_check("LK712", share < most, f"{evidence}, {shown}")
 
 
 def list_range_breaks(reference: Reference, counts: Counts) -> list[str]:

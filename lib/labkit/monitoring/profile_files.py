@@ -25,7 +25,7 @@ def make_profile_files(profile: Profile) -> dict[str, bytes]:
     arrays: dict[str, np.ndarray] = {"relations": profile.relations.weights, "explained": profile.relations.explained}
     content: dict[str, Any] = {
         "version": VERSION, "experiment": profile.experiment, "n_rows": profile.n_rows, "begin": profile.begin,
-        "end": profile.end, "quiet_hours": profile.quiet_hours,
+        "end": profile.end, "known_until": profile.known_until, "quiet_hours": profile.quiet_hours,
     }  # fmt: skip
     for part, reference in parts.items():
         if reference is not None:
@@ -86,7 +86,8 @@ def load_profile(release: Path) -> Profile:
         meta = {name: content[name] for name in ("experiment", "n_rows", "begin", "end", "quiet_hours")}
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a reference profile ({error}): release the model again") from error
-    return Profile(**meta, inputs=inputs, relations=relations, predictions=predictions)
+    known_until = content.get("known_until")
+    return Profile(**meta, inputs=inputs, relations=relations, predictions=predictions, known_until=known_until)
 
 
 def load_reference(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], part: str) -> Reference:

@@ -7,7 +7,7 @@ other windows of the same length: rows of one day share its weather, so a day is
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -78,6 +78,8 @@ class Profile:
     ----------
     begin, end
         Times of the first and the last reference row in UTC; None without times.
+    known_until
+        Time of the latest row of the run, of its holdout too; growth is counted from there. None if unknown.
     quiet_hours
         Longest time without a row; None without times.
     inputs
@@ -96,6 +98,7 @@ class Profile:
     inputs: Reference
     relations: Relations
     predictions: Reference | None = None
+    known_until: str | None = None
 
 
 @dataclass
@@ -211,8 +214,7 @@ def make_profile(
     predictions = None
     if read_predictions is not None:
         predictions = count_predictions(read_predictions, zone, inputs.windows)
-    begin, end = (None if at is None else f"{at.astype('datetime64[s]')}+00:00" for at in (scan.begin, scan.end))
-    relations = fit_relations(standardized)
+    begin, end, relations = show_time(scan.begin), show_time(scan.end), fit_relations(standardized)
     return Profile(experiment, scan.n_rows, begin, end, quiet, inputs, relations, predictions)
 
 
@@ -319,10 +321,18 @@ def profile_release(
     row_features = model[0]
     predicted = model.predict_proba(holdout) if facts.get("classes") else model.predict(holdout)
     column = choose_predictions(np.asarray(predicted), facts)
-    return make_profile(
+    profile = make_profile(
         experiment,
         lambda: read_frame(training, row_features),
         row_features,
         zone=zone,
         read_predictions=lambda: read_frame(holdout, row_features, predictions=column),
     )
+    times = [one.times for one in read_frame(holdout, row_features) if one.times is not None]
+    latest = np.concatenate([*times, np.array([profile.end[:19]], "datetime64[us]")]) if profile.end else None
+    return profile if latest is None else replace(profile, known_until=show_time(np.nanmax(latest)))
+
+
+def show_time(at: np.datetime64 | None) -> str | None:
+    """Return a time in UTC as profiles have it."""
+    return None if at is None else f"{at.astype('datetime64[s]')}+00:00"
