@@ -1,6 +1,7 @@
 """README and the root files are true: every command in them runs."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -155,6 +156,25 @@ def test_champion_is_monitored_as_documented(root: Path) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["verdict"] == "ok"
     assert "drift is not judged" in " ".join(json.loads(done.stdout)["notes"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+def test_champion_is_watched_as_documented(root: Path) -> None:
+    rows = pd.read_parquet(root / "data/diabetes/raw/patients.parquet")
+    rows.drop(columns="target").to_csv(root / "arrived.csv", index=False)
+    os.utime(root / "arrived.csv", (1e9, 1e9))
+    params = root / "params" / "diabetes.yaml"
+    before = params.read_text()
+    try:
+        params.write_text(f"{before}monitoring:\n  incoming: arrived.csv\n")
+        for command in find_commands("docs/watching.md"):
+            done = call_labkit(root, *shlex.split(command)[1:])
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert re.match(r"20\S+\+00:00 diabetes v\d+: ok ", done.stdout), done.stdout
+    finally:
+        params.write_text(before)
+    assert "watch of diabetes: last beat " in call_labkit(root, "status", "diabetes").stdout
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.release.bundle import Release
 from labkit.model.release.runtime import CONTRACT, MANIFEST, compute_release_digest
 from labkit.monitoring.champion_check import Checked
@@ -131,6 +132,9 @@ def test_quarter_more_rows_are_worth_a_training(release: Release, profile: Profi
     health = judge_rows(release, profile, make_stream(30))
     assert (health.verdict, find_status(health)) == ("retrain", {"LK712": "warning"})
     assert judge_rows(release, profile, make_stream(12)).verdict == "ok"
+    held_out = str(make_stream(20)[PREDICT_AT].max().tz_convert("UTC"))
+    known = judge_rows(release, replace(profile, known_until=held_out), make_stream(30))
+    assert known.verdict == "ok", "the rows of the holdout had a part in the training run"
 
 
 def make_policy(**rules: dict[str, Any]) -> Monitoring:

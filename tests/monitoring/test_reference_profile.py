@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import DataError, MissingDataError, ModelError
+from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.row_features import RowFeatures
 from labkit.model.release import bundle
 from labkit.model.release.runtime import PROFILE, PROFILE_ARRAYS
@@ -126,7 +127,8 @@ def test_release_carries_the_profile_in_its_manifest(tmp_path: Path) -> None:
     model = make_model("decision_tree", "binary")
     classes = [*model[-1].classes_]
     facts = {"classes": classes, "positive": classes[1]}
-    training, holdout = (table.assign(**{PREDICT_AT: pd.Timestamp(day, tz="UTC")}) for day in ("2026-01-01", "2026-02-01"))
+    days = ("2026-01-01", "2026-02-01")
+    training, holdout = (table.assign(**{PREDICT_AT: pd.Timestamp(day, tz="UTC")}) for day in days)
     profile = profile_release("t", model, training, holdout, facts=facts)
     assert profile_release("t", model, table, table, facts=facts).known_until is None
     digest = bundle.extend_release(folder, make_profile_files(profile))
