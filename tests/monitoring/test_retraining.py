@@ -10,86 +10,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from labkit.artifacts import CONTRACT, PLACES
-from labkit.data.cleaning import clean_table
-from labkit.data.joins import join_tables
-from labkit.data.split import describe_split, split_rows
-from labkit.data.table_files import load_table, save_table
+from labkit.artifacts import CONTRACT
 from labkit.errors import DataError, MissingDataError, ParamsError, StageError
 from labkit.monitoring import retraining
 from labkit.monitoring.champion_check import find_history
+from labkit.monitoring.retraining_records import load_records_of_retrainings
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
-from labkit.run.pipeline import experiments
 from labkit.run.records.champion_moves import load_champion
 from labkit.stages import publish
-from labkit.stages.source import place_tables
 from labkit.storage.append import append_line
-from labkit.storage.atomic import write_json
 
 from tests.conftest import call_in_process
-from tests.git import commit_all
-from tests.own_store import forget_store, work_in
-from tests.run.small import make_small
+from tests.monitoring.trained import NAME, make_table, work_in_trained, work_through
+from tests.own_store import forget_store
 from tests.servers import find_free_port
-from tests.stages.releases import PASSED, TABLE, find_champion, put_release
+from tests.stages.releases import find_champion, put_release
 
 pytestmark = pytest.mark.slow
-NAME = "small"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-def make_table(n_days: int, per_day: int = 6) -> pd.DataFrame:
-    """Return rows of so many days from 1 January 2026 on; the same first days for any number."""
-    n_rows = n_days * per_day
-    values = np.random.default_rng(5).normal(size=(400 * per_day, 3))[:n_rows]
-    days = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.repeat(np.arange(n_days), per_day), unit="D")
-    return pd.DataFrame({"day": days, "a": values[:, 0], "b": values[:, 1], "y": values[:, 0] + values[:, 2] / 5})
 
 
 @pytest.fixture
 def root(tmp_path: Path, store: Path) -> Iterator[Path]:
     """Return a checkout with a finished run on 40 days and a champion, and a file of 50 days beside it."""
-    with work_in(make_small(tmp_path / "checkout", "eda", store=store)) as root:
-        content: dict[str, Any] = {
-            "experiment": NAME,
-            "seed": 0,
-            "data": {
-                "tables": {"t": {"path": "data/t.csv", "times": ["day"]}},
-                "time": {"predict_at": "day", "outcome_known_at": "day + hours(30)", "zone": "America/New_York"},
-                "target": {"column": "y", "task": "regression"},
-                "split": {"method": "time", "validation_from": "2026-01-21", "holdout_from": "2026-01-31"},
-            },
-            "training": {"metric": "mae"},
-            "evaluation": {"bootstrap_samples": 100},
-            **{section: {} for section in ("eda", "wrangling", "features", "deploy")},
-        }
-        (root / "params" / f"{NAME}.yaml").write_text(json.dumps(content))
-        (root / "data").mkdir(exist_ok=True)
-        make_table(40).to_csv(root / "data" / "t.csv", index=False)
-        make_table(50).to_csv(root / "new.csv", index=False)
-        experiments.add_files([root / "data" / "t.csv"])
-        (root / "reports" / NAME).mkdir(parents=True)
-        params = load_params(NAME)
-        work_through(params)
-        put_release(root, params, "a")
-        publish.publish(params)
-        commit_all(root)
+    with work_in_trained(tmp_path / "checkout", store) as root:
         yield root
-
-
-def work_through(params: Params) -> None:
-    """Do what the stages up to the split do."""
-    data = Path(os.environ["LABKIT_ROOT"], "data", NAME)
-    place_tables(params, data / PLACES["raw"], data / CONTRACT)
-    joined = join_tables({"t": load_table(data / PLACES["raw"] / "t.parquet")}, params.data)
-    parts = split_rows(clean_table(joined, params.wrangling)[0], params.data, seed=0)
-    write_json(data / PLACES["split"], describe_split(parts, params.data, seed=0, embargoed={}))
-    save_table(data / PLACES["clean_holdout"], TABLE[200:].rename_axis(index="row"))
-    write_json(data / PLACES["gate"], PASSED)
 
 
 def run_better(params: Params) -> None:
@@ -129,7 +77,7 @@ def test_new_data_replace_the_old_and_the_split_moves_on(root: Path) -> None:
     ]  # fmt: skip
     assert (root / "data" / "t.csv").read_bytes() == (root / "new.csv").read_bytes()
     assert str(load_params(NAME).data.split.holdout_from) == "2026-02-10"
-    begun, finished = retraining.load_records_of_retrainings(NAME)
+    begun, finished = load_records_of_retrainings(NAME)
     assert (begun["state"], finished["state"], finished["reason"]) == ("begun", "finished", "more days")
     assert (finished["data"]["rows_before"], finished["data"]["rows_after"]) == (240, 300)
     assert not retraining.is_interrupted(NAME)
@@ -151,7 +99,7 @@ def test_reason_is_that_of_the_finding(root: Path) -> None:
     note_check("retrain", champion.digest)
     plan = retraining.show_plan(params, root / "new.csv", reason=None, now=NOW)
     assert (plan["reason"], plan["finding"]["codes"]) == ("Growth: 25 % more rows", ["LK712"])
-    assert retraining.load_records_of_retrainings(NAME) == []
+    assert load_records_of_retrainings(NAME) == []
 
 
 @pytest.mark.parametrize(
@@ -178,7 +126,7 @@ def test_bad_new_data_change_nothing(root: Path, spoil: Callable[[pd.DataFrame],
     with pytest.raises((DataError, ParamsError), match=message):
         train_again(root)
     assert read_state(root) == before
-    assert retraining.load_records_of_retrainings(NAME) == []
+    assert load_records_of_retrainings(NAME) == []
     assert not retraining.find_work_folder(NAME).exists()
 
 
@@ -193,7 +141,7 @@ def test_failure_restores_data_and_split(root: Path) -> None:
     with pytest.raises(StageError, match="training failed\nThe data and the split are as before this retraining."):
         train_again(root, fail)
     assert read_state(root) == before
-    assert [one["state"] for one in retraining.load_records_of_retrainings(NAME)] == ["begun", "failed"]
+    assert [one["state"] for one in load_records_of_retrainings(NAME)] == ["begun", "failed"]
     assert find_champion(load_params(NAME)) == 1
 
 
@@ -259,7 +207,7 @@ def test_new_data_after_an_interrupted_retraining_without_any_are_used(root: Pat
         300,
         (root / "new.csv").read_bytes(),
     )
-    states = [one["state"] for one in retraining.load_records_of_retrainings(NAME)]
+    states = [one["state"] for one in load_records_of_retrainings(NAME)]
     assert states == ["begun", "failed", "begun", "finished"]
 
 

@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from labkit.monitoring.alerts import load_lines
 from labkit.monitoring.champion_check import load_earlier
 from labkit.monitoring.profile_files import make_profile_files
 from labkit.monitoring.reference_profile import profile_release
+from labkit.monitoring.retraining_records import load_records_of_retrainings
 from labkit.monitoring.watch import Work, look, watch_experiments
-from labkit.monitoring.watch_state import State, check_watches, describe_watch, hold_watch, load_state, save_state
+from labkit.monitoring.watch_state import State, check_watches, describe_watch, hold_watch, load_watch_state, save_state
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
@@ -29,15 +30,13 @@ from labkit.run.records.champion_moves import load_moves
 from labkit.stages import publish
 
 from tests.conftest import call_in_process
-from tests.monitoring import test_retraining
-from tests.monitoring.test_retraining import NAME, make_table, work_through
+from tests.monitoring.trained import NAME, make_table, work_in_trained, work_through
 from tests.stages.releases import find_champion, fit, put_release
 
 pytestmark = pytest.mark.slow
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR = timedelta(hours=1)
 Run = Callable[[Params], object]
-root = test_retraining.root
 
 
 def put_profiled(params: Params, columns: str, n_days: int) -> None:
@@ -62,11 +61,12 @@ def run_worse(params: Params) -> None:
 
 
 @pytest.fixture
-def watched(root: Path) -> Path:
-    """Return a checkout whose champion can be checked, and the file in which the table up to now arrives."""
-    put_profiled(load_params(NAME), "a", 40)
-    apply_overrides(NAME, ["monitoring.incoming=arrived.csv"])
-    return root
+def watched(tmp_path: Path, store: Path) -> Iterator[Path]:
+    """Return a checkout whose champion can be checked; its params name the file in which the table up to now arrives."""
+    with work_in_trained(tmp_path / "checkout", store) as root:
+        put_profiled(load_params(NAME), "a", 40)
+        apply_overrides(NAME, ["monitoring.incoming=arrived.csv"])
+        yield root
 
 
 def arrive(root: Path, n_days: int = 60) -> None:
@@ -87,7 +87,7 @@ def make_work(lines: list[str], run: Run | None = run_better) -> Work:
 
 
 def look_after(lines: list[str], minutes: float = 0, run: Run | None = run_better) -> int:
-    return look(load_state(NAME), make_work(lines, run), now=NOW + timedelta(minutes=minutes))
+    return look(load_watch_state(NAME), make_work(lines, run), now=NOW + timedelta(minutes=minutes))
 
 
 def strip(lines: list[str]) -> list[str]:
@@ -98,7 +98,7 @@ def strip(lines: list[str]) -> list[str]:
 
 
 def list_finished() -> list[str]:
-    return [one["decision"] for one in retraining.load_records_of_retrainings(NAME) if one["state"] == "finished"]
+    return [one["decision"] for one in load_records_of_retrainings(NAME) if one["state"] == "finished"]
 
 
 def test_new_rows_are_checked_trained_on_and_the_new_champion_is_checked(watched: Path) -> None:
@@ -188,7 +188,7 @@ def test_failures_back_off_and_arriving_rows_are_tried_at_once(watched: Path) ->
     assert look_after(lines, 0.5) == 0
     assert look_after(lines, 1) == look_after(lines, 3) == 2
     assert [line.rpartition("again in ")[2] for line in strip(lines)] == ["2 min)", "4 min)"]
-    assert describe_watch(load_state(NAME), now=NOW)[0].endswith("3 failures in a row")
+    assert describe_watch(load_watch_state(NAME), now=NOW)[0].endswith("3 failures in a row")
 
     def fail(params: Params) -> None:
         raise StageError("training failed")
@@ -199,14 +199,14 @@ def test_failures_back_off_and_arriving_rows_are_tried_at_once(watched: Path) ->
     assert look_after(lines, 4) == 0
     assert lines == []
     assert look_after(lines, 12) == 0
-    assert (load_state(NAME).failures, list_finished()) == (0, ["published"])
+    assert (load_watch_state(NAME).failures, list_finished()) == (0, ["published"])
 
 
 def test_one_process_watches_an_experiment(params_root: Path) -> None:
     with hold_watch(NAME):
         child = fork(lambda: hold_watch(NAME).__enter__())
         assert os.waitpid(child, 0)[1] != 0
-        state = load_state(NAME)
+        state = load_watch_state(NAME)
         save_state(state, now=NOW, doing="waiting")
         with pytest.raises(LabkitError, match=rf"small is already watched \(process {os.getpid()}\): end that"):
             watch_experiments([NAME], make_work([]), is_once=True)
@@ -227,7 +227,7 @@ def test_damaged_state_is_as_none(params_root: Path, content: bytes) -> None:
     save_state(State(NAME), now=NOW, doing="waiting")
     path = params_root / ".labkit" / "watch" / f"{NAME}.json"
     path.write_bytes(content)
-    assert load_state(NAME) == State(NAME)
+    assert load_watch_state(NAME) == State(NAME)
 
 
 def test_sigterm_lets_a_training_finish(watched: Path) -> None:
@@ -245,7 +245,7 @@ def test_sigterm_lets_a_training_finish(watched: Path) -> None:
         time.sleep(0.02)
     os.kill(child, signal.SIGTERM)
     assert os.waitpid(child, 0)[1] == 0
-    assert (list_finished(), load_state(NAME).doing) == (["published"], "stopped")
+    assert (list_finished(), load_watch_state(NAME).doing) == (["published"], "stopped")
 
 
 @pytest.mark.fault

@@ -123,7 +123,9 @@ def update_alerts(experiment: str, *, now: datetime, report: Callable[[str], Non
         history = load_earlier(experiment)
         lines = load_lines(experiment)
         events = [event.to_dict() | {"text": event.text} for event in find_events(history)]
-        events += [end_unmonitored(one, history) for one in list_open(lines) if one["code"] == UNMONITORED and history]
+        events += [
+            end_unmonitored(one, history) for one in list_open_alerts(lines) if one["code"] == UNMONITORED and history
+        ]
         return add_events(experiment, events, lines, now=now, report=report)
 
 
@@ -152,7 +154,7 @@ def raise_unmonitored(
         lines = load_lines(experiment)
         latest = [one["at"] for one in load_earlier(experiment)[-1:]] + ([since] if since else [])
         unchecked = now - max(map(parse_time, latest)) if latest else None
-        is_open = any(one["code"] == UNMONITORED for one in list_open(lines))
+        is_open = any(one["code"] == UNMONITORED for one in list_open_alerts(lines))
         events = []
         if not is_open and (unchecked is None or unchecked > LONG_UNCHECKED):
             at = now.isoformat(timespec="seconds")
@@ -179,7 +181,7 @@ def add_events(
             if is_news(event, now):
                 report(event["text"])
     send_due(experiment, lines, now=now, report=report)
-    return list_open(lines)
+    return list_open_alerts(lines)
 
 
 def send_due(
@@ -211,7 +213,7 @@ def is_news(event: Mapping[str, Any], now: datetime) -> bool:
     return now - parse_time(event["at"]) <= NEWS
 
 
-def list_open(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def list_open_alerts(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the latest event of each alert that is open, in the order in which they were opened."""
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     for line in lines:

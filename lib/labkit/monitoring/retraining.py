@@ -6,7 +6,6 @@ data restores first. Params that were edited meanwhile stay, except for the days
 `labkit.monitoring.new_data` checks the data before anything changes.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,9 @@ from typing import Any
 from labkit import paths
 from labkit.artifacts import CONTRACT, PLACES, load_json
 from labkit.errors import LabkitError, ParamsError
-from labkit.monitoring.champion_check import find_history, load_earlier, read_records
+from labkit.monitoring.champion_check import load_earlier
 from labkit.monitoring.new_data import NewData, check_new_data, check_replacement
+from labkit.monitoring.retraining_records import FINISHED, REPEATED, append_record, find_same
 from labkit.params.experiment import Params
 from labkit.params.load import load_params, parse_file
 from labkit.params.override import apply_overrides, override_file
@@ -35,14 +35,10 @@ from labkit.run.pipeline.stages_in_order import PlainStage
 from labkit.run.records import ledger, registry
 from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.stages.publish import find_decision_path
-from labkit.storage.append import append_line
 from labkit.storage.atomic import copy_file, write_json, write_text
 from labkit.storage.digests import compute_digest
 
-RECORDS = "retrainings.jsonl"
 JOURNAL = "journal.json"
-FINISHED, REPEATED = "finished", "repeated"
-"""States of a record: `repeated` is returned for a finding that has already led to a training on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +247,7 @@ def retrain(
     except LabkitError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    if reason is None and (same := find_same(plan)):
+    if reason is None and (same := find_same(name, plan.champion, plan.data)):
         shutil.rmtree(folder, ignore_errors=True)
         report(f"nothing new to train on: the training of {same['at']} was on the same rows; --reason trains anyway")
         return {**same, "state": REPEATED}
@@ -259,20 +255,6 @@ def retrain(
     write_json(folder / JOURNAL, began)
     append_record({**plan.to_dict(), "state": "begun"})
     return finish(began, run)
-
-
-def find_same(plan: Plan) -> dict[str, Any] | None:
-    """Return the finished retraining beside the same champion on the same rows; None if there is none.
-
-    A finding lasts until a new champion is published: without this, one that the gate refused would be trained again
-    at every check.
-    """
-    for one in reversed(load_records_of_retrainings(plan.experiment)):
-        if one["state"] == FINISHED and one["champion"] == plan.champion:
-            data = one["data"]
-            if (data["digest"], data["rows_after"]) == (plan.data.digest, plan.data.rows_after):
-                return one
-    return None
 
 
 def finish(began: Mapping[str, Any], run: Callable[[Params], object]) -> dict[str, Any]:
@@ -398,18 +380,3 @@ def check_retrainings() -> CheckResult:
 def find_work_folder(experiment: str) -> Path:
     """Return the folder of the retraining that is under way."""
     return paths.find_root() / ".labkit" / "retraining" / experiment
-
-
-def find_records(experiment: str) -> Path:
-    """Return the file with the records of all retrainings of an experiment, one JSON object per line."""
-    return find_history(experiment).with_name(RECORDS)
-
-
-def load_records_of_retrainings(experiment: str) -> list[dict[str, Any]]:
-    """Return the records of all retrainings, in the order in which they began or ended."""
-    return read_records(find_records(experiment), {"at", "state", "reason"})
-
-
-def append_record(record: Mapping[str, Any]) -> None:
-    """Add a line to the records of retrainings."""
-    append_line(find_records(record["experiment"]), json.dumps(record, ensure_ascii=False))

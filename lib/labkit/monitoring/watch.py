@@ -22,7 +22,8 @@ from labkit import paths
 from labkit.errors import LabkitError, ParamsError, get_first_line
 from labkit.monitoring.alerts import raise_unmonitored
 from labkit.monitoring.delivery import parse_time
-from labkit.monitoring.retraining import REPEATED, is_interrupted
+from labkit.monitoring.retraining import is_interrupted
+from labkit.monitoring.retraining_records import REPEATED
 from labkit.monitoring.routine_check import RoutineCheck, check_routinely
 from labkit.monitoring.watch_state import (
     CHECKING,
@@ -32,7 +33,7 @@ from labkit.monitoring.watch_state import (
     WAITING,
     State,
     hold_watch,
-    load_state,
+    load_watch_state,
     save_state,
 )
 from labkit.monitoring.webhook import find_webhook
@@ -94,7 +95,7 @@ def watch_experiments(names: Sequence[str], work: Work, *, is_once: bool) -> int
     with ExitStack() as held, drain() as stopping:
         for name in names:
             held.enter_context(hold_watch(name))
-        states = [load_state(name) for name in names]
+        states = [load_watch_state(name) for name in names]
         try:
             if is_once:
                 codes = [look(state, work, now=datetime.now(UTC), is_forced=True) for state in states]
@@ -180,7 +181,7 @@ def look(state: State, work: Work, *, now: datetime, is_forced: bool = False) ->
 def check_sources(params: Params, state: State, work: Work, *, now: datetime, is_forced: bool) -> int:
     """Check the sources of rows that are due or have arrived, and return an exit code; see `look`."""
     is_due = is_forced or not state.due or now >= parse_time(state.due)
-    found = {source: sign(source) for source in list_sources(params)}
+    found = {source: sign(source) for source in list_row_sources(params)}
     wanted = [
         source
         for source, signature in found.items()
@@ -198,12 +199,12 @@ def check_sources(params: Params, state: State, work: Work, *, now: datetime, is
     state.taken |= {str(source): found[source] for source in wanted}
     if work.retrain and is_interrupted(params.experiment):
         train(params, state, work, now)
-    verdicts = [check(params, source, state, work, now) for source in wanted]
+    verdicts = [check_source_of_rows(params, source, state, work, now) for source in wanted]
     state.failures = 0
     return 4 if "stop" in verdicts else 0
 
 
-def check(params: Params, source: Path, state: State, work: Work, now: datetime) -> str:
+def check_source_of_rows(params: Params, source: Path, state: State, work: Work, now: datetime) -> str:
     """Check the champion on a source, train again if the verdict asks for it, and return the last verdict."""
     for _ in range(MOST_CHECKS):
         save_state(state, now=datetime.now(UTC), doing=CHECKING)
@@ -211,7 +212,7 @@ def check(params: Params, source: Path, state: State, work: Work, now: datetime)
             params, source, now=datetime.now(UTC), report=lambda line: say(work, datetime.now(UTC), line)
         )
         verdict = routine.checked.health.verdict
-        say(work, datetime.now(UTC), describe_check(routine))
+        say(work, datetime.now(UTC), describe_routine_check(routine))
         if verdict != "retrain" or work.retrain is None or train(params, state, work, now) != PUBLISHED:
             break
         params = load_params(params.experiment)
@@ -232,7 +233,7 @@ def train(params: Params, state: State, work: Work, now: datetime) -> str:
     return str(record["decision"])
 
 
-def describe_check(routine: RoutineCheck) -> str:
+def describe_routine_check(routine: RoutineCheck) -> str:
     """Return the result of a check on one line."""
     record = routine.checked.record
     reasons = record["reasons"]
@@ -252,7 +253,7 @@ def note_unmonitored(experiment: str, work: Work, now: datetime) -> None:
             raise_unmonitored(experiment, version=champion.number, since=since, now=now, report=report)
 
 
-def list_sources(params: Params) -> list[Path]:
+def list_row_sources(params: Params) -> list[Path]:
     """Return where rows come from: the log of the service, and the file that the params name, if they exist."""
     log, incoming = paths.find_serving_dir(params.experiment) / LOG, find_incoming(params)
     found = [log] if any(log.glob(f"*{SUFFIX}")) else []

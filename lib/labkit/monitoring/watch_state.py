@@ -56,7 +56,7 @@ class State:
     taken: dict[str, list[int]] = field(default_factory=dict)
 
 
-def load_state(experiment: str) -> State:
+def load_watch_state(experiment: str) -> State:
     """Return what is known of the watch of an experiment; nothing if there is no file, or it is damaged."""
     try:
         state = State(**parse_json(find_state(experiment).read_bytes()))
@@ -91,7 +91,7 @@ def hold_watch(experiment: str) -> Iterator[None]:
                 break
             time.sleep(RETRY_SECONDS)
         else:
-            pid = load_state(experiment).pid
+            pid = load_watch_state(experiment).pid
             raise LabkitError(f"{experiment} is already watched (process {pid}): end that process first")
         yield
 
@@ -124,7 +124,7 @@ def describe_watch(state: State, *, now: datetime) -> tuple[str, str]:
 
 def list_states() -> list[State]:
     """Return the states of all experiments that were ever watched, by name."""
-    found = [load_state(path.stem) for path in sorted(find_state("x").parent.glob("*.json"))]
+    found = [load_watch_state(path.stem) for path in sorted(find_state("x").parent.glob("*.json"))]
     return [state for state in found if state.beat]
 
 

@@ -56,23 +56,23 @@ def post_alert(address: str, content: Mapping[str, Any]) -> str:
     """Send a JSON object and return why that failed, without the address; empty if the receiver took it."""
     headers = {"content-type": "application/json", "user-agent": "labkit"}
     request = Request(address, json.dumps(content, ensure_ascii=False).encode(), headers, method="POST")
-    opener = build_opener(RedirectRefusal)
+    send = build_opener(RedirectRefusal).open
     for pause in (*PAUSES_SECONDS, None):
         try:
-            with opener.open(request, timeout=TIMEOUT_SECONDS):
+            with send(request, timeout=TIMEOUT_SECONDS):
                 return ""
         except HTTPError as error:
             problem, is_final = f"HTTP status {error.code}", 300 <= error.code < 500 and error.code not in (408, 429)
             error.close()
         except (OSError, HTTPException, ValueError) as error:
-            problem, is_final = describe_failure(error), False
+            problem, is_final = describe_lost_connection(error), False
         if is_final or pause is None:
             break
         time.sleep(pause)
     return problem
 
 
-def describe_failure(error: Exception) -> str:
+def describe_lost_connection(error: Exception) -> str:
     """Return a failed connection in words that cannot contain the address."""
     cause = getattr(error, "reason", error)
     if isinstance(cause, TimeoutError):
