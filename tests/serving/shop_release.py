@@ -15,6 +15,7 @@ from labkit.model.onnx.compact import compact
 from labkit.model.release import bundle
 from labkit.model.release.main_table_files import make_main_table_files
 from labkit.model.training import comparison
+from labkit.params.experiment import Params
 from labkit.params.tables import Target
 from labkit.serving.engine import Engine
 
@@ -75,3 +76,14 @@ def feed(engine: Engine, table: str, *rows: Any) -> dict[str, int]:
     """Send rows of a joined table to one process of a service."""
     assert engine.fed is not None
     return engine.fed.add(table, json.dumps({"rows": list(rows)}).encode())
+
+
+def make_shop_params(root: Path) -> Params:
+    """Write the tables and return the params of the shop."""
+    data = DATA.model_dump(mode="json")
+    data["tables"]["orders"]["times"], data["tables"]["rates"]["times"] = ["ordered"], ["at"]
+    for name, table in {**TABLES, "orders": make_orders()[0]}.items():
+        table.to_csv(root / f"{name}.csv", index=False)
+    sections = {name: {} for name in ("eda", "wrangling", "features", "evaluation", "deploy")}
+    content = {"experiment": "shop", "seed": 0, "data": data, "training": {"metric": "roc_auc"}, **sections}
+    return Params.model_validate_json(json.dumps(content))

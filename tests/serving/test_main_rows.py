@@ -18,7 +18,6 @@ from labkit.features.expressions import find_names
 from labkit.features.main_table import MainTable
 from labkit.model.release import bundle
 from labkit.model.release.runtime import load_runtime
-from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.serving.batch_tables import open_joined_rows, read_table_options
 from labkit.serving.engine import Engine, load_engine
@@ -29,8 +28,14 @@ from labkit.serving.requests import RequestError
 
 from tests.conftest import ROOT
 from tests.own_store import work_in
-from tests.serving.shop_release import TABLES, list_orders, make_orders, take_rates, write_shop_release
-from tests.timed_shop import DATA
+from tests.serving.shop_release import (
+    TABLES,
+    list_orders,
+    make_orders,
+    make_shop_params,
+    take_rates,
+    write_shop_release,
+)
 
 ORDERS, JOINED = make_orders()
 ROWS = list_orders(ORDERS)
@@ -152,22 +157,11 @@ def test_releases_made_before_take_joined_columns_only(tmp_path: Path) -> None:
     assert caught.value.faults[-1].message == "this release takes rows with the columns of the model only: see /model"
 
 
-def make_params(root: Path) -> Params:
-    """Write the tables and return the params of the shop."""
-    data = DATA.model_dump(mode="json")
-    data["tables"]["orders"]["times"], data["tables"]["rates"]["times"] = ["ordered"], ["at"]
-    for name, table in {**TABLES, "orders": ORDERS}.items():
-        table.to_csv(root / f"{name}.csv", index=False)
-    sections = {name: {} for name in ("eda", "wrangling", "features", "evaluation", "deploy")}
-    content = {"experiment": "shop", "seed": 0, "data": data, "training": {"metric": "roc_auc"}, **sections}
-    return Params.model_validate_json(json.dumps(content))
-
-
 def load(root: Path, release: Path, source: str, *options: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return the rows of a file with the joined columns, and where the joined rows came from."""
     opened, tables = bundle.load_release(release), read_table_options(options)
     with open_joined_rows(
-        root / source, make_params(root), opened, labels={}, keep=["days_until_known"], tables=tables
+        root / source, make_shop_params(root), opened, labels={}, keep=["days_until_known"], tables=tables
     ) as joined:
         return pd.concat(joined.read(7)), dict(joined.origins)
 

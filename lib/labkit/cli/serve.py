@@ -65,6 +65,13 @@ FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
     help="Folder for the log of predictions and for feedback (default: .labkit/serving/EXPERIMENT).",
 )
 @click.option(
+    "--tables",
+    "tables_dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Keep joined tables current from files in this folder, such as weather.csv.",
+)
+@click.option(
     "--shadow",
     metavar="VERSION",
     help="Let this challenger predict too, beside the answers: a number, @challenger or latest.",
@@ -87,14 +94,15 @@ FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
     help="Column whose value decides which version answers, without the header labkit-key (default: all columns).",
 )
 def serve(
-    experiment: str, *, release: Path | None, state_dir: Path | None, shadow: str | None, percent: float | None,
-    challenger: str | None, **options: Any,
+    experiment: str, *, release: Path | None, state_dir: Path | None, tables_dir: Path | None, shadow: str | None,
+    percent: float | None, challenger: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Serve the champion of EXPERIMENT over HTTP and follow it: a newly promoted version takes over between requests.
 
     / is a page to try the model on, /docs describes the interface with the columns of the model. POST /predict takes
     {"rows": [{...}]}, POST /explain the same to explain predictions by the columns, POST /invocations the protocol of
-    MLflow and SageMaker, POST /feedback true values by the id of a prediction. GET /health, /ping, /version, /model,
+    MLflow and SageMaker, POST /feedback true values by the id of a prediction. POST /tables/<table> takes rows of
+    joined tables, POST /outcomes outcomes for the histories of the model. GET /health, /ping, /version, /model,
     and /metrics for Prometheus.
 
     Only this machine can reach the service unless --host says otherwise. If the environment variable LABKIT_SERVE_TOKEN
@@ -110,28 +118,34 @@ def serve(
     labkit serve flights --port 8080 --workers 2
     labkit serve flights --host 0.0.0.0 --allow-host flights.example.org
     labkit serve flights --release release --state /var/lib/flights
+    labkit serve flights --tables incoming
     labkit serve flights --shadow 7
     labkit serve flights --canary 10 --challenger latest
     """
     from labkit.serving import supervisor
     from labkit.serving.settings import Options
 
+    if release is not None and tables_dir is not None:
+        raise ParamsError("--release: --tables reads files as the params of a checkout declare: leave one out")
     which = check_challenge(shadow, percent, challenger, release=release, **options)
     source: supervisor.Source
-    challengers: supervisor.Challengers | None = None
+    followers: list[supervisor.Followed] = []
     if release is not None:
         source = supervisor.ReleaseFolder(release)
     else:
         from labkit.params.load import load_params
         from labkit.serving.challenger import open_challenger
         from labkit.serving.champion import open_champion
+        from labkit.serving.fed_folder import open_folder
 
         os.environ.update(paths.make_environment())
-        source = champion = open_champion(load_params(experiment).experiment)
-        challengers = None if which is None else open_challenger(champion, which)
+        params = load_params(experiment)
+        followers = [] if tables_dir is None else [open_folder(tables_dir, params, echo)]
+        source = champion = open_champion(params.experiment)
+        followers += [] if which is None else [open_challenger(champion, which)]
     chosen = Options(**options, has_shadow=shadow is not None, canary_percent=percent or 0.0)
     folder = state_dir or paths.find_serving_dir(experiment)
-    supervisor.serve(experiment, source, chosen, echo, state_dir=folder, challenger=challengers)
+    supervisor.serve(experiment, source, chosen, echo, state_dir=folder, followers=followers)
 
 
 def check_challenge(

@@ -23,7 +23,7 @@ FOLDER = "challengers"
 
 @dataclass
 class Challenger:
-    """The challenger of an experiment; see `labkit.serving.supervisor.Challengers`.
+    """The challenger of an experiment; see `labkit.serving.supervisor.Followed`.
 
     Attributes
     ----------

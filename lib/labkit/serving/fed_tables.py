@@ -194,6 +194,12 @@ class FedTables:
             raise RequestError(422, Fault(str(error))) from error
         return dict(zip(zip(*keys, strict=True), read, strict=True))
 
+    def find_new(self, table: str, rows: Sequence[Any]) -> list[Any]:
+        """Return those of some rows that are not known as they are, in a form that is encoded with their names."""
+        self.refresh()
+        known, reader = self.tables[table].rows, self.readers[table]
+        return [reader.name_values(row) for key, row in self.read_rows(table, rows).items() if known.get(key) != row]
+
     def merge(self, main_table: MainTable, table: str, fed: Mapping[tuple[Any, ...], Any]) -> MainTable:
         """Return the main table with the rows that were fed, and those of the release with other keys."""
         if not fed and table not in self.base.rows:

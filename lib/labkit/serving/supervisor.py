@@ -231,11 +231,11 @@ class Source(Protocol):
         """Put a newer release in force if there is one; called every few seconds."""
 
 
-class Challengers(Protocol):
-    """Where the challengers of a service come from."""
+class Followed(Protocol):
+    """What else is followed while a service runs: a challenger in the registry, files of tables."""
 
     def follow(self, supervisor: Supervisor) -> None:
-        """Put a challenger in force, another one, or none; called every few seconds."""
+        """Use what is new; called every few seconds."""
 
 
 @dataclass
@@ -255,7 +255,7 @@ class ReleaseFolder:
 
 def serve(
     experiment: str, source: Source, options: Options, report: Callable[[str], None], *, state_dir: Path,
-    challenger: Challengers | None = None,
+    followers: Sequence[Followed] = (),
 ) -> None:  # fmt: skip
     """Serve the releases of a source until SIGTERM or Ctrl-C.
 
@@ -263,8 +263,8 @@ def serve(
     ----------
     state_dir
         Folder for what the service keeps: its log and the true values that it was sent.
-    challenger
-        Where challengers come from; None for none.
+    followers
+        What is followed besides the champion.
     report
         Shows a line to the user.
 
@@ -300,13 +300,13 @@ def serve(
         )
         settings.save()
         board = Board(settings.board_path, n_workers=options.workers)
-        supervise(Supervisor(settings, board, listener, report), source, challenger)
+        supervise(Supervisor(settings, board, listener, report), source, followers)
     finally:
         listener.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def supervise(supervisor: Supervisor, source: Source, challenger: Challengers | None = None) -> None:
+def supervise(supervisor: Supervisor, source: Source, followers: Sequence[Followed] = ()) -> None:
     """Run the workers until the process is told to stop."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -322,13 +322,13 @@ def supervise(supervisor: Supervisor, source: Source, challenger: Challengers | 
         if not supervisor.is_stopping:
             served = f"{supervisor.settings.experiment} {source.name}"
             supervisor.report(f"{served} serves at http://{host}:{port} (interface: /docs; stop: Ctrl-C)")
-        looked = -POLL_SECONDS if challenger is not None else time.monotonic()
+        looked = -POLL_SECONDS if followers else time.monotonic()
         while not supervisor.is_stopping:
             time.sleep(0.1)
             supervisor.restart_dead()
             if time.monotonic() - looked > POLL_SECONDS:
                 with suppress(StopRequest):
-                    follow_sources(supervisor, source, challenger)
+                    follow_sources(supervisor, source, followers)
                 looked = time.monotonic()
     finally:
         supervisor.stop()
@@ -336,8 +336,8 @@ def supervise(supervisor: Supervisor, source: Source, challenger: Challengers | 
             signal.signal(number, handler)
 
 
-def follow_sources(supervisor: Supervisor, source: Source, challenger: Challengers | None) -> None:
-    """Put newer releases in force; a request to stop ends it at once, also while a registry does not respond.
+def follow_sources(supervisor: Supervisor, source: Source, followers: Sequence[Followed]) -> None:
+    """Use what is new; a request to stop ends it at once, also while a registry does not respond.
 
     Raises
     ------
@@ -347,8 +347,8 @@ def follow_sources(supervisor: Supervisor, source: Source, challenger: Challenge
     supervisor.is_following = True
     try:
         source.follow(supervisor)
-        if challenger is not None:
-            challenger.follow(supervisor)
+        for follower in followers:
+            follower.follow(supervisor)
     finally:
         supervisor.is_following = False
 
