@@ -1,6 +1,7 @@
 """Files of joined tables, from which a running service keeps its tables current."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from labkit.params.experiment import Params
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.fed_folder import FedFolder, open_folder
 
-from tests.serving.shop_release import TABLES, make_orders, write_shop_release
+from tests.serving import running
+from tests.serving.shop_release import TABLES, list_orders, make_orders, write_shop_release
 from tests.serving.shop_release import make_shop_params as make_params
 
 ORDERS, JOINED = make_orders()
@@ -66,7 +68,7 @@ def test_service_predicts_with_the_rows_of_files_as_they_change(release: Path, t
     assert len((tmp_path / "tables" / "rates.jsonl").read_text().splitlines()) == 2
     again = FedFolder(folder.folder, folder.params, lines.append)
     update(load_engine(release, digest=None, version=None, state_dir=tmp_path), again)
-    assert lines[2:] == [f"table rates: no new rows in {path}"], "after a restart"
+    assert lines[2:] == [f"table rates: 0 new rows in {path}"], "after a restart"
 
 
 def test_fault_in_a_file_is_reported_once_and_read_again_when_it_changes(release: Path, tmp_path: Path) -> None:
@@ -81,6 +83,25 @@ def test_fault_in_a_file_is_reported_once_and_read_again_when_it_changes(release
     write(path, RATES.head(3), second=3)
     update(engine, folder)
     assert lines[1:] == [f"table rates: 3 new rows in {path}"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+def test_running_service_follows_its_folder_and_outlives_it(release: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    (tmp_path / "files").mkdir()
+    write(tmp_path / "files" / "rates.csv", RATES, second=1)
+    folder = open_folder(tmp_path / "files", make_params(tmp_path), lines.append)
+    with running.start(tmp_path, release) as supervisor:
+        folder.follow(supervisor)
+        assert lines == [f"table rates: {len(RATES)} new rows in {tmp_path}/files/rates.csv"]
+        client = running.Client(running.get_port(supervisor))
+        running.wait_for(lambda: client.ask("/predict", {"rows": list_orders(ORDERS)})[0] == 200)
+        shutil.rmtree(tmp_path / "files")
+        folder.follow(supervisor)
+        folder.follow(supervisor)
+        assert len(lines) == 2
+        assert "No such file or directory" in lines[1]
 
 
 def test_folder_without_a_file_of_a_table_is_refused(tmp_path: Path) -> None:

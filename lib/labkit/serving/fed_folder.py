@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from labkit.errors import LabkitError, ParamsError, list_briefly
+from labkit.errors import ParamsError, get_first_line, list_briefly
 from labkit.features.table_columns import take_columns
 from labkit.params.experiment import Params
 from labkit.serving.batch_tables import load_table_file
@@ -17,7 +17,7 @@ from labkit.serving.engine import Engine
 from labkit.serving.fed_tables import FedTables
 from labkit.serving.following import load_pointed
 from labkit.serving.main_rows import list_values
-from labkit.serving.requests import MOST_ROWS, RequestError
+from labkit.serving.requests import MOST_ROWS
 from labkit.serving.settings import load_pointer
 from labkit.serving.supervisor import Supervisor
 from labkit.units import format_count
@@ -43,6 +43,7 @@ class FedFolder:
     seen: dict[Path, State] = field(default_factory=dict)
     done: dict[Path, State] = field(default_factory=dict)
     engine: Engine | None = None
+    fault: str = ""
 
     def list_files(self) -> dict[str, Path]:
         """Return the file of each table that has one."""
@@ -52,6 +53,18 @@ class FedFolder:
 
     def follow(self, supervisor: Supervisor) -> None:
         """Take what is new in the files; called every few seconds."""
+        try:
+            self.look(supervisor)
+        except Exception as error:  # whatever is wrong with the folder, the service goes on
+            fault = f"--tables {self.folder}: {get_first_line(error)}"
+            if fault != self.fault:
+                self.report(fault)
+            self.fault = fault
+        else:
+            self.fault = ""
+
+    def look(self, supervisor: Supervisor) -> None:
+        """Take what is new in the files for the model in force."""
         pointer = load_pointer(supervisor.folder / "current.json")
         if self.engine is None or self.engine.generation != pointer.generation:
             self.engine, self.done = load_pointed(pointer, supervisor.settings.state_dir), {}
@@ -72,7 +85,7 @@ class FedFolder:
             self.done[path] = state
             try:
                 n_new = self.take(fed, name, path)
-            except (LabkitError, RequestError) as error:
+            except Exception as error:  # readers of files raise errors of many types
                 self.report(f"table {name}: {error}; it is read again when it changes")
             else:
                 self.report(f"table {name}: {format_count(n_new, 'new row')} in {path}")
