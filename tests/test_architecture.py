@@ -140,6 +140,7 @@ ALLOWED = {
         "artifacts",
         "data",
         "data.labels",
+        "data.quality",
         "data.reading",
         "features",
         "model.evaluation",
@@ -214,6 +215,7 @@ OWNERS = {
         f"cli/{name}.py"
         for name in (
             *(
+                "check",
                 "labels",
                 "main",
                 "models",

@@ -179,6 +179,25 @@ def test_champion_is_watched_as_documented(root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
+def test_data_and_models_are_checked_as_documented(root: Path) -> None:
+    pd.read_parquet(root / "data/diabetes/raw/patients.parquet").to_csv(root / "patients.csv", index=False)
+    workflow = yaml.safe_load((ROOT / ".github/workflows/models.yml").read_text(encoding="utf-8"))
+    steps = [step.get("run", "").partition(" > ")[0] for step in workflow["jobs"]["check"]["steps"]]
+    checked = [step for step in steps if step.startswith(("labkit check", "dvc metrics"))]
+    assert len(checked) == 3
+    with work_in(root):
+        for command in (*find_commands("docs/checks-in-ci.md"), *checked):
+            words = shlex.split(command)
+            if words[0] == "labkit":
+                done = call_in_process(root, *words[1:])
+            else:
+                done = subprocess.run(words, cwd=root, env=make_environment(root), capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    assert (root / "data.md").read_text().startswith("### diabetes: data/diabetes/raw/patients.parquet, 442 rows: ")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
 def test_champion_is_trained_again_as_documented(root: Path) -> None:
     with work_in(root):
         for command in find_commands("docs/retraining.md"):

@@ -300,4 +300,19 @@ REGISTER: dict[str, Definition] = {
         "The model is less sure than it was on the holdout. That it is wrong while it is sure cannot be seen here.",
         "Get true values for a random sample of the rows, by feedback or by labelling.",
     ),
+    "LK731": Definition(
+        "Contract of the raw table", "The file",
+        "The stage `source` would refuse it.",
+        "Correct the file; if the change is intended, remove `contract.json` of the experiment and run.",
+    ),
+    "LK732": Definition(
+        "New leakage of the target", "The file",
+        "A model trained on it would learn from what is not known when it predicts.",
+        "Drop the column in `wrangling.drop`, or correct its source.",
+    ),
+    "LK733": Definition(
+        "New findings about the data", "The file",
+        "What looks wrong here was not in the data of the last run, and nothing is declared for it.",
+        "Correct the source, or declare a fix in `wrangling`; `01_eda` shows each finding.",
+    ),
 }  # fmt: skip

@@ -192,3 +192,51 @@ def render_checks(checks: Sequence[CheckResult]) -> str:
             Markup("</tbody></table></details>"),
         ]
     return str(Markup("\n").join(lines))
+
+
+def write_markdown(
+    headline: str,
+    checks: Sequence[CheckResult],
+    notes: Sequence[str] = (),
+    table: Sequence[Sequence[str]] = (),
+) -> str:
+    """Return checks as Markdown for a pull request: issues and warnings with their remedies, the others folded.
+
+    Parameters
+    ----------
+    headline
+        What was checked and found.
+    table
+        Numbers besides, the headings first.
+    """
+    ordered = sort_by_weight(checks)
+    loud = [check for check in ordered if check.needs_attention]
+    quiet = [check for check in ordered if not check.needs_attention]
+    lines = [f"### {escape_markdown(headline)}", ""]
+    if loud:
+        head = ["| | check | evidence | remedy |", "|---|---|---|---|"]
+        lines += [*head, *(f"| {SIGNS[one.status]} {write_cells(one)} | {one.remedy} |" for one in loud), ""]
+    lines += [*(f"- {escape_markdown(note)}" for note in notes), *([""] if notes else [])]
+    if table:
+        lines += [f"| {' | '.join(map(escape_markdown, line))} |" for line in table]
+        lines.insert(len(lines) - len(table) + 1, "|---|" + "---:|" * (len(table[0]) - 1))
+        lines.append("")
+    if quiet:
+        head = [f"<details><summary>{describe_counts(quiet)}</summary>", "", "| | check | evidence |", "|---|---|---|"]
+        lines += [*head, *(f"| {SIGNS[one.status]} {write_cells(one)} |" for one in quiet), "", "</details>", ""]
+    return "\n".join(lines)
+
+
+def write_cells(check: CheckResult) -> str:
+    """Return the name and the evidence of a check as cells of a Markdown table."""
+    return f"| {check.code} {check.title} | {escape_markdown(check.evidence)}"
+
+
+def escape_markdown(text: str) -> str:
+    r"""Return a string that Markdown shows as it is, in one line.
+
+    >>> print(escape_markdown("a|b <c>"))
+    a\|b &lt;c&gt;
+    """
+    shown = re.sub(r"([\\`*_|\[\]])", r"\\\1", " ".join(text.split()))
+    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -128,6 +128,8 @@ COMMANDS: dict[str, list[list[str]]] = {
     "serve": [[EVIL], ["small", "--release", EVIL], ["small", "--host", EVIL]],
     "watch": [["small", "--once"], [EVIL, "--once"], ["small", "--once", "--every", EVIL]],
     "monitor": [["small"], [EVIL], ["small", "--current", f"table{NAME}.csv"], ["small", "--current", EVIL]],
+    "check-data": [["small", f"table{NAME}.csv"], ["small", EVIL], [EVIL, "a.csv"], ["small", "a", "--markdown", EVIL]],
+    "check-model": [["small"], ["small", "1"], [EVIL], ["small", "--markdown", EVIL]],
     "retrain": [
         ["small"],
         ["small", "--reason", EVIL],

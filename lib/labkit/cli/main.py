@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import labels, models, monitor, new, notebooks, project, run, serve, show, verify
+from labkit.cli import check, labels, models, monitor, new, notebooks, project, run, serve, show, verify
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -104,6 +104,8 @@ for command in (
     monitor.retrain,
     monitor.replay,
     monitor.watch,
+    check.check_data,
+    check.check_model,
 ):
     cli.add_command(command)
 
