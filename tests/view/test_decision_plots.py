@@ -40,7 +40,7 @@ def test_every_metric_in_which_the_model_is_not_better_gets_a_sentence() -> None
     }
     doubts = list_not_better(gains, 0.95, n_classes=2)
     assert describe_doubts(doubts, list(gains)) == [
-        "The model is not shown to be better in every metric:",
+        "In these metrics the model is not shown to be better than every baseline:",
         "- **`accuracy`**: not distinguishable from plain LightGBM: 0.010 better in accuracy at a threshold of 0.5, but "
         "the 95 % interval, -0.020 to 0.040, includes 0; not distinguishable from dummy: 0.010 better in accuracy at a "
         "threshold of 0.5, but the 95 % interval, -0.020 to 0.040, includes 0.",

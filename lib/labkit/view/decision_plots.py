@@ -85,7 +85,7 @@ def describe_doubts(doubts: Mapping[str, Sequence[str]], baselines: Sequence[str
     """
     lines = [f"- **{escape(metric)}**: {'; '.join(reasons)}." for metric, reasons in doubts.items()]
     if lines:
-        return ["The model is not shown to be better in every metric:", *lines]
+        return ["In these metrics the model is not shown to be better than every baseline:", *lines]
     return [f"In every metric the model is better than {join_names(baselines)}, with the whole interval."]
 
 

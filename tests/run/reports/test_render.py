@@ -384,6 +384,18 @@ def test_pages_fit_the_screen(width, scheme, tmp_path, visit):
 
 
 @pytest.mark.slow
+def test_sentences_at_the_end_of_a_wide_table_stay_readable_on_a_phone(tmp_path, visit):
+    sentence = "the second evaluation of the chosen candidate; then fitted with the training rows"
+    table = pd.DataFrame(
+        {"first day of the part (America/New_York)": ["2013-08-01"], "rows": [28725], "use": [sentence]}
+    )
+    page, _ = visit(
+        render(tmp_path, [show({"text/html": table.to_html(index=False)})]), viewport={"width": 390, "height": 800}
+    )
+    assert page.get_by_text(sentence).bounding_box()["width"] > 150
+
+
+@pytest.mark.slow
 def test_print_shows_figures_and_no_folded_code(tmp_path, visit):
     page, _ = visit(render(tmp_path, [new_code_cell("hidden = 1", execution_count=1), show({"image/png": PIXEL})]))
     page.emulate_media(media="print")
