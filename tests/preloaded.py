@@ -8,8 +8,7 @@ as an ordinary program: see `is_forkable`. These tests always start the installe
   that is interrupted (tests/run/pipeline/test_dvc_repo.py);
 - the commands of the README (tests/test_readme.py), of a user's project (tests/project/test_whole_project.py), of a page
   on own stages (tests/stages/test_own_stages.py), and those that `dvc repro` calls (tests/run/test_edits.py);
-- commands on a terminal (tests/run/test_hostile_names.py), completion (tests/cli/test_options.py), and `labkit new`
-  (tests/new/test_dialect.py).
+- completion (tests/cli/test_options.py), and `labkit new` (tests/new/test_dialect.py).
 
 With another PYTHONPATH a fork imports again what its folders have, so that a checkout's own code runs without a second
 import of the packages that it uses.
@@ -57,7 +56,8 @@ LONGEST_REQUEST_BYTES = 100_000
 FEW_THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
 """As in a stage's process. Beside other tests, threads that spin while they wait take several times as long."""
 READ_WHEN_CALLED = (
-    "LABKIT_", "COLUMNS", "MLFLOW_TRACKING_URI", "NO_COLOR", "PATH", "PYTEST_", "PYTHONPATH", "TMPDIR", "WAREHOUSE_URL",
+    "LABKIT_", "COLUMNS", "MLFLOW_TRACKING_URI", "NO_COLOR", "PATH", "PYTEST_", "PYTHONPATH", "TERM", "TMPDIR",
+    "WAREHOUSE_URL",
 )  # fmt: skip
 """Beginnings of the names of variables that nothing reads while it is imported, and of those that forks follow."""
 OF_A_PROGRAM = {
@@ -87,9 +87,14 @@ class Preloaded:
                 env={**ENVIRONMENT, **QUIET},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                # Python looks for its position in a stream that began as a file, such as pytest's, when it sets it up.
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         # Without it every command is executed as an ordinary program.
         self.is_ready = self.connection.recv(1) == b"1"
+        if not self.is_ready:
+            print(self.process.communicate()[1].decode(), file=sys.stderr)
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -262,6 +267,10 @@ def take_place(request: Mapping[str, Any], streams: list[int]) -> None:
     if request["env"].get("PYTHONPATH") != ENVIRONMENT.get("PYTHONPATH"):
         import_again(filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep)))
     sys.argv = list(request["argv"])
+    # When DVC was imported it wrapped streams that were no terminal: for a command, those of labkit come first.
+    sys.modules["colorama"].deinit()
+    if sys.argv[0] == DVC:
+        sys.modules["colorama"].init()
     # The same objects as before, which loggers may hold.
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     main = types.ModuleType("__main__")

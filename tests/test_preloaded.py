@@ -17,6 +17,7 @@ from tests import preloaded
 from tests.conftest import LABKIT, SET_BY_LIBRARIES, call_in_process, make_environment
 from tests.preloaded import DVC
 from tests.run.small import make_small, wait_until
+from tests.terminal import call_on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("preloaded")]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -73,6 +74,12 @@ def test_command_prints_and_ends_as_the_program_does(root: Path, words: list[str
     command = [LABKIT, *words]
     program = subprocess.run(command, cwd=root, env=make_environment(root), capture_output=True, text=True, check=False)
     assert (fork.returncode, fork.stdout, fork.stderr) == (program.returncode, program.stdout, program.stderr)
+
+
+def test_command_prints_on_a_terminal_as_the_program_does(root: Path) -> None:
+    fork, program = (call_on_terminal(root, "status", "small", start=start) for start in START.values())
+    assert fork == program
+    assert "\x1b[" in fork
 
 
 def test_output_that_cannot_be_written_is_reported_as_by_the_program(root: Path) -> None:

@@ -1,9 +1,6 @@
 """Nothing from data, notebooks, params, files or arguments reaches a terminal as something that it obeys."""
 
-import os
-import pty
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +8,10 @@ import nbformat
 import pytest
 from labkit.cli import main
 
-from tests.conftest import LABKIT, call_in_process, call_labkit, make_environment
+from tests.conftest import call_in_process, call_labkit
 from tests.hostile_strings import find_controls
 from tests.run.small import make_small
+from tests.terminal import WIDE, call_on_terminal
 
 EVIL = "\x1b]0;PWNED\x07\x1b[8m\u202e\u200b\x9b2J\r\nFAKE"
 """Sets the window's title, hides what follows, turns it round, clears the screen and begins a line of its own."""
@@ -23,8 +21,6 @@ SOURCES = {
     "eda": f"stage += {EVIL!r}  # which the headline holds\nprint(stage)",
     "wrangling": f"raise ValueError({EVIL!r})",
 }
-WIDE = "2000"
-"""Columns of the terminal, so that only a line break begins a line."""
 COLUMNS = ["id", f"size{EVIL}", f"kind{EVIL}", "y"]
 
 
@@ -57,29 +53,6 @@ def write_table(path: Path) -> None:
         label = f"yes{EVIL}" if number % 3 == 0 else "no"
         lines.append(f'{number},{number * 37 % 11},"k{number % 4}{EVIL}","{label}"')
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
-
-
-def call_on_terminal(root: Path, *arguments: str) -> str:
-    """Run the command line on a terminal and return what that was sent."""
-    leader, follower = pty.openpty()
-    environment = {**make_environment(root), "TERM": "xterm-256color", "COLUMNS": WIDE}
-    del environment["NO_COLOR"]
-    process = subprocess.Popen(
-        [LABKIT, *arguments], cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=follower, stderr=follower
-    )
-    os.close(follower)
-    parts = []
-    while True:
-        try:
-            part = os.read(leader, 65536)
-        except OSError:  # the other side has closed it
-            break
-        if not part:
-            break
-        parts.append(part)
-    os.close(leader)
-    process.wait(60)
-    return b"".join(parts).decode()
 
 
 def call(root: Path, *arguments: str) -> str:
