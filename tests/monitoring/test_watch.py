@@ -20,7 +20,7 @@ from labkit.monitoring.champion_check import load_earlier
 from labkit.monitoring.profile_files import make_profile_files
 from labkit.monitoring.reference_profile import profile_release
 from labkit.monitoring.retraining_records import load_records_of_retrainings
-from labkit.monitoring.watch import Work, look, watch_experiments
+from labkit.monitoring.watch import Work, look, resume, watch_experiments
 from labkit.monitoring.watch_state import State, check_watches, describe_watch, hold_watch, load_watch_state, save_state
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
@@ -220,6 +220,14 @@ def test_one_process_watches_an_experiment(params_root: Path) -> None:
     assert check.remedy == "start `labkit watch` again: it continues"
     save_state(state, now=NOW, doing="stopped")
     assert check_watches(now=NOW + HOUR).remedy == ""
+
+
+def test_check_that_was_killed_is_due_at_once(params_root: Path) -> None:
+    for doing, due in (("checking", ""), ("training", ""), ("waiting", NOW.isoformat())):
+        save_state(State(NAME, due=NOW.isoformat()), now=NOW, doing=doing)
+        state = load_watch_state(NAME)
+        resume(state)
+        assert state.due == due
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"experiment": "small", "beat": 3}', b'{"unknown": 1}'])

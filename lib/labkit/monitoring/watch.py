@@ -101,7 +101,7 @@ def watch_experiments(names: Sequence[str], work: Work, *, is_once: bool) -> int
                 codes = [look(state, work, now=datetime.now(UTC), is_forced=True) for state in states]
                 return next(filter(None, codes), 0)
             for state in states:
-                state.due = "" if is_interrupted(state.experiment) else state.due
+                resume(state)
             while not stopping:
                 for state in states:
                     if not stopping:
@@ -109,6 +109,7 @@ def watch_experiments(names: Sequence[str], work: Work, *, is_once: bool) -> int
                 wait(LOOK_SECONDS, stopping)
         finally:
             for state in states:
+                resume(state)
                 save_state(state, now=datetime.now(UTC), doing=STOPPED)
     return 0
 
@@ -146,6 +147,12 @@ def drain() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
+def resume(state: State) -> None:
+    """Make a check due now if the last one, or the training that followed, did not come to its end."""
+    if state.doing in (CHECKING, TRAINING) or is_interrupted(state.experiment):
+        state.due = ""
+
+
 def wait(seconds: float, stopping: Sequence[int]) -> None:
     """Sleep, but only until the process is told to stop."""
     until = time.monotonic() + seconds
@@ -171,7 +178,7 @@ def look(state: State, work: Work, *, now: datetime, is_forced: bool = False) ->
         state.due = (now + pause).isoformat(timespec="seconds")
         what = get_first_line(error) if isinstance(error, LabkitError) else f"{type(error).__name__}: {error}"
         again = "" if is_forced else f" (again in {format_time_span(pause.total_seconds())})"
-        say(work, now, f"{state.experiment}: failed: {what}{again}")
+        say(work, f"{state.experiment}: failed: {what}{again}")
         note_unmonitored(state.experiment, work, now)
         code = error.exit_code if isinstance(error, LabkitError) else 1
     save_state(state, now=datetime.now(UTC), doing=WAITING)
@@ -190,9 +197,8 @@ def check_sources(params: Params, state: State, work: Work, *, now: datetime, is
     if is_due and not found:
         raise ParamsError(describe_missing(params))
     for source in set(found) - set(wanted) if is_forced else ():
-        say(
-            work, now, f"{params.experiment}: {paths.show_path(source)} is still being written: left for the next check"
-        )
+        what = f"{paths.show_path(source)} is still being written: left for the next check"
+        say(work, f"{params.experiment}: {what}")
     if not is_due and not wanted:
         return 0
     state.due = (now + work.every).isoformat(timespec="seconds")
@@ -208,11 +214,9 @@ def check_source_of_rows(params: Params, source: Path, state: State, work: Work,
     """Check the champion on a source, train again if the verdict asks for it, and return the last verdict."""
     for _ in range(MOST_CHECKS):
         save_state(state, now=datetime.now(UTC), doing=CHECKING)
-        routine = check_routinely(
-            params, source, now=datetime.now(UTC), report=lambda line: say(work, datetime.now(UTC), line)
-        )
+        routine = check_routinely(params, source, now=datetime.now(UTC), report=lambda line: say(work, line))
         verdict = routine.checked.health.verdict
-        say(work, datetime.now(UTC), describe_routine_check(routine))
+        say(work, describe_routine_check(routine))
         if verdict != "retrain" or work.retrain is None or train(params, state, work, now) != PUBLISHED:
             break
         params = load_params(params.experiment)
@@ -227,7 +231,7 @@ def train(params: Params, state: State, work: Work, now: datetime) -> str:
     source = incoming if incoming is not None and incoming.is_file() and is_settled(incoming, now) else None
     record = work.retrain(params.experiment, source)
     what = "nothing new to train on" if record.get("state") == REPEATED else "trained again"
-    say(work, datetime.now(UTC), f"{params.experiment}: {what}: {record['headline']}")
+    say(work, f"{params.experiment}: {what}: {record['headline']}")
     if record.get("state") == REPEATED:
         return REPEATED
     return str(record["decision"])
@@ -249,7 +253,7 @@ def note_unmonitored(experiment: str, work: Work, now: datetime) -> None:
         champion, moves = load_history(experiment)
         if champion is not None:
             since = moves[-1].at if moves else None
-            report = lambda line: say(work, now, line)  # noqa: E731
+            report = lambda line: say(work, line)  # noqa: E731
             raise_unmonitored(experiment, version=champion.number, since=since, now=now, report=report)
 
 
@@ -288,6 +292,6 @@ def is_settled(source: Path, now: datetime) -> bool:
     return source.is_dir() or abs(now.timestamp() - source.stat().st_mtime) >= SETTLE_SECONDS
 
 
-def say(work: Work, now: datetime, line: str) -> None:
-    """Report a line with its time."""
-    work.report(f"{now.isoformat(timespec='seconds')} {line}")
+def say(work: Work, line: str) -> None:
+    """Report a line with the time in UTC."""
+    work.report(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}")
