@@ -21,6 +21,8 @@ PARAMS_VARIABLE = "LABKIT_PARAMS_DIR"
 AUTORELOAD_VARIABLE = "LABKIT_AUTORELOAD"
 EXPERIMENT_VARIABLE = "LABKIT_EXPERIMENT"
 WEBHOOK_VARIABLE = "LABKIT_ALERT_WEBHOOK"
+ORIGIN_VARIABLE = "LABKIT_ORIGIN"
+PARENT_VARIABLE = "LABKIT_PARENT_RUN_ID"
 TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
@@ -48,6 +50,12 @@ def find_root() -> Path:
         if (folder / MARKER).is_file() and (folder / "params").is_dir():
             return folder
     raise ParamsError(f"{start}: no labkit checkout here or above (no {MARKER} beside params/): change into one")
+
+
+def find_origin() -> Path:
+    """Return the checkout that the code is from; the light checkouts of a sweep share it with the one they are made of."""
+    named = os.environ.get(ORIGIN_VARIABLE)
+    return Path(named) if named else find_root()
 
 
 @contextmanager
@@ -191,7 +199,7 @@ def get_warm_address() -> str | None:
 
 def get_parent_run_id() -> str | None:
     """Return the MLflow run id of the pipeline run, or None outside a pipeline run."""
-    return os.environ.get("LABKIT_PARENT_RUN_ID") or None
+    return os.environ.get(PARENT_VARIABLE) or None
 
 
 def is_sample_run() -> bool:

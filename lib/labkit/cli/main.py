@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import check, labels, models, monitor, new, notebooks, project, run, serve, show, verify
+from labkit.cli import check, labels, models, monitor, new, notebooks, project, run, serve, show, sweep, verify
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -59,6 +59,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
     labkit init churn                 a project of your own, in a new folder
     labkit new churn --data churn.csv --target churned
     labkit run diabetes               run what has changed, and publish
+    labkit sweep diabetes -S training.models=[linear],[lightgbm]
     labkit open diabetes              the report, in the browser
     labkit status diabetes            what is stale, and why
     labkit runs diabetes              past runs, and how they ended
@@ -81,6 +82,7 @@ for command in (
     run.pull,
     run.stages,
     run.warm,
+    sweep.sweep,
     show.status,
     show.runs,
     show.why,
@@ -168,7 +170,7 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
         echo(f"{usage.getvalue().rstrip()} {console.make_printable(error.format_message())}", is_error=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        kept = "; finished stages are kept" if {"run", "stage"} & set(arguments[:2]) else ""
+        kept = "; finished stages are kept" if {"run", "stage", "sweep"} & set(arguments[:2]) else ""
         echo(f"labkit: interrupted{kept}", is_error=True)
         return 130
     except SystemExit as end:

@@ -145,8 +145,9 @@ def find_past_run(experiment: str, word: str) -> PastRun:
             raise ParamsError(f"{experiment}: no finished run in this checkout yet: labkit run {experiment}")
         return PastRun(done[-1].run, LATEST_RUN, load_run_record(done[-1]))
     found = find_run(word, experiment)
-    if found.is_interactive:
-        raise ParamsError(f"{found.run}: recorded by hand in a notebook: only runs of the pipeline can be compared")
+    if found.is_apart:
+        kind = "recorded by hand in a notebook" if found.is_interactive else "a sweep"
+        raise ParamsError(f"{found.run}: {kind}: only runs of the pipeline can be compared")
     entry = next((one for one in ledger.load_entries() if one.run == found.parent), found)
     if is_sample(entry):
         raise ParamsError(f"run {entry.run} was a sample, whose results are not stored: labkit runs {experiment}")

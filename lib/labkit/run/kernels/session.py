@@ -32,10 +32,15 @@ class Kernels:
         Whether to use the server kept for the checkout, if there is one.
     later
         Modules to import in another thread while kernels work.
+    address
+        Address of a running server to use, which belongs to another process.
     """
 
-    def __init__(self, *, is_cold: bool, is_kept_used: bool = True, later: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, is_cold: bool, is_kept_used: bool = True, later: Iterable[str] = (), address: str | None = None
+    ) -> None:
         self.is_cold, self.is_kept_used, self.later = is_cold, is_kept_used, tuple(later)
+        self.address = address
         self.is_begun = False
         self.server: subprocess.Popen[bytes] | None = None
         self.folder: Path | None = None
@@ -71,8 +76,8 @@ class Kernels:
         Thread(target=import_all, name="imports", daemon=True).start()
 
     def find_server(self) -> None:
-        """Use the server kept for the checkout, or start one."""
-        address = servers.find_server() if self.is_kept_used else None
+        """Use the given server or the one kept for the checkout, or start one."""
+        address = Path(self.address) if self.address else servers.find_server() if self.is_kept_used else None
         if address is None:
             self.folder = socket_dirs.make_folder()
             address = self.folder / "kernels"

@@ -254,12 +254,19 @@ def check_locked_packages(work: Work, *, is_locked: bool) -> dict[str, str]:
     return packages.check_environment(notebooks, is_locked=is_locked, warn=work.progress.show)
 
 
-def run_single_stage(stage: str, experiment: str, *, plain: Mapping[str, PlainStage], progress: Progress) -> None:
-    """Run one stage alone, stale or not: `labkit stage` without a runner."""
+def run_single_stage(
+    stage: str,
+    experiment: str,
+    *,
+    plain: Mapping[str, PlainStage],
+    progress: Progress,
+    kernels: Kernels | None = None,
+) -> None:
+    """Run one stage alone, stale or not: `labkit stage` without a runner, and each stage of a sweep."""
     params = load_params(experiment)
     dvc_repo.check_stage(stage, dvc_repo.list_stages(experiment))
     # For a single kernel, a server that imports everything does not pay off unless one is running already.
-    kernels = Kernels(is_cold=True)
+    kernels = kernels or Kernels(is_cold=True)
     work = start_work(params, plain, progress, names=[stage], kernels=kernels, is_alone=True)
     with run_lock.hold_checkout(experiment, report=progress.show) as has_waited:
         if has_waited:

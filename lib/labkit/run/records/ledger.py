@@ -35,6 +35,8 @@ SPARE_BYTES = 1_000_000
 LONGEST_REASON = 300
 INTERACTIVE = "interactive"
 """Kind of an entry that records work by hand; see `labkit.run.notebook.interactive_run`."""
+SWEEP = "sweep"
+"""Kind of an entry that records a sweep; see `labkit.sweep.sweep`."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,11 @@ class Entry:
     def is_interactive(self) -> bool:
         """Whether it records work by hand in a notebook, not a run of the pipeline."""
         return self.facts.get("kind") == INTERACTIVE
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is no run of the pipeline: work by hand, or a sweep."""
+        return self.facts.get("kind") in (INTERACTIVE, SWEEP)
 
     @property
     def is_open(self) -> bool:
@@ -306,14 +313,14 @@ def load_entries(*, with_interactive: bool = False) -> list[Entry]:
     Parameters
     ----------
     with_interactive
-        Return interactive runs as well, which are no runs of the pipeline.
+        Return interactive runs and sweeps as well, which are no runs of the pipeline.
     """
     path = find_ledger_path()
     entries: dict[str, Entry] = {}
     for line in path.read_bytes().splitlines() if path.exists() else []:
         with suppress(ValueError, KeyError, TypeError):
             read_line(json.loads(line), entries)
-    return [entry for entry in entries.values() if with_interactive or not entry.is_interactive]
+    return [entry for entry in entries.values() if with_interactive or not entry.is_apart]
 
 
 def find_current(experiment: str) -> Entry | None:

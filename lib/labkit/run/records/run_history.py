@@ -64,7 +64,7 @@ def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
     stopped = next((one.stage for one in stages if one.outcome not in (None, "finished")), None)
     running = next((one.stage for one in stages if one.is_open), None)
     what = f"stage {entry.stage}" if entry.stage else "run"
-    what = f"interactive {entry.stage}" if entry.is_interactive else what
+    what = f"interactive {entry.stage}" if entry.is_interactive else ledger.SWEEP if entry.is_apart else what
     outcome = derive_outcome(entry)
     if outcome == "failed" and stopped:
         # The outcome of the stage is more specific: died, timed out.
@@ -110,7 +110,7 @@ def find_run(word: str, experiment: str | None = None) -> Entry:
     entries = [entry for entry in every if experiment in (None, entry.experiment)]
     exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
     latest = [
-        entry for entry in entries if entry.experiment == word and entry.parent is None and not entry.is_interactive
+        entry for entry in entries if entry.experiment == word and entry.parent is None and not entry.is_apart
     ][-1:]
     ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
     ending += [entry for entry in entries if word.startswith(f"{entry.experiment}-") and entry.run.startswith(word)]

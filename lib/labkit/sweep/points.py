@@ -1,0 +1,177 @@
+"""The points of a sweep: every combination of the given values, or some of them drawn at random.
+
+Pure functions; nothing is read or started here.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+
+from labkit.errors import ParamsError, list_briefly
+from labkit.params.experiment import Params
+from labkit.params.load import ParamsFile
+from labkit.params.override import override_file
+from labkit.params.yaml_text import make_plain
+from labkit.units import format_count
+
+MOST_POINTS = 1000
+OPENING, CLOSING, QUOTES = "[{(", "]})", "\"'"
+NOT_COMPARABLE = ("data.target", "training.metric")
+"""Params that decide what the metric of a point means: points that differ in them cannot be ranked."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One set of parameters.
+
+    Attributes
+    ----------
+    number
+        Its place in the sweep, counted from 1.
+    settings
+        What it sets, each `section.field=value`.
+    file
+        The params file with these settings; nothing is written.
+    """
+
+    number: int
+    settings: tuple[str, ...]
+    file: ParamsFile
+
+    @property
+    def params(self) -> Params:
+        """The validated params."""
+        return self.file.params
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The value of each parameter that it sets, as written."""
+        return dict(setting.split("=", 1) for setting in self.settings)
+
+
+def make_points(file: ParamsFile, settings: Sequence[str], *, n_random: int | None = None) -> list[Point]:
+    """Return the points of a sweep, each validated like a params file.
+
+    Parameters
+    ----------
+    file
+        The params file that the settings change.
+    settings
+        Settings, each `section.field=value,value`.
+    n_random
+        Draw as many of the combinations at random, the same ones each time; None for all of them.
+
+    Raises
+    ------
+    ParamsError
+        A setting is malformed or not valid, there are too many points, or two of them are the same.
+    """
+    points = [
+        Point(number, chosen, override_file(file, chosen))
+        for number, chosen in enumerate(expand(settings, n_random=n_random, seed=file.params.seed), 1)
+    ]
+    check_different(points)
+    return points
+
+
+def expand(settings: Sequence[str], *, n_random: int | None = None, seed: int = 0) -> list[tuple[str, ...]]:
+    """Return the combinations of the values of each setting, the last setting changing fastest.
+
+    Parameters
+    ----------
+    settings
+        Settings, each `section.field=value,value`.
+    n_random
+        Draw as many combinations at random, without repetition and in their order; None for all.
+    seed
+        Seed of the draw.
+
+    Raises
+    ------
+    ParamsError
+        There is no setting, one is malformed or given twice, or the number of points is invalid.
+
+    Examples
+    --------
+    >>> expand(["training.models=[linear],[lightgbm]", "seed=1,2"])[1]
+    ('training.models=[linear]', 'seed=2')
+    """
+    if not settings:
+        raise ParamsError("a sweep needs parameters with their values: -S training.models=[linear],[lightgbm]")
+    offered = [split_setting(setting) for setting in settings]
+    names = [name for name, _ in offered]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ParamsError(f"-S {twice[0]}: given twice: write its values behind one another, separated by commas")
+    if barred := [name for name in names if any(f"{name}.".startswith(f"{one}.") for one in NOT_COMPARABLE)]:
+        raise ParamsError(f"-S {barred[0]}: decides what is measured, so its points could not be ranked: leave it out")
+    n_all = math.prod(len(values) for _, values in offered)
+    if n_random is not None and n_random > n_all:
+        raise ParamsError(f"--random {n_random}: there are only {format_count(n_all, 'combination')}")
+    if (n_random or n_all) > MOST_POINTS:
+        raise ParamsError(
+            f"{format_count(n_random or n_all, 'point')}, more than {MOST_POINTS}: give fewer values, or draw some of "
+            "the points with --random"
+        )
+    every = product(*([f"{name}={value}" for value in values] for name, values in offered))
+    if n_random is None:
+        return list(every)
+    chosen = set(random.Random(seed).sample(range(n_all), n_random))
+    return [one for place, one in enumerate(islice(every, max(chosen) + 1)) if place in chosen]
+
+
+def split_setting(setting: str) -> tuple[str, list[str]]:
+    """Return the name and the values of one setting.
+
+    >>> split_setting("training.models=[linear, dummy],[lightgbm]")
+    ('training.models', ['[linear, dummy]', '[lightgbm]'])
+    """
+    name, equals, source = setting.partition("=")
+    if not equals:
+        raise ParamsError(f"-S {setting}: no '=': write section.field=value,value")
+    values = split_values(source)
+    if not all(values):
+        raise ParamsError(f"-S {setting}: a value is missing: write section.field=value,value")
+    return name.strip(), values
+
+
+def split_values(source: str) -> list[str]:
+    """Split at commas outside of brackets and quotation marks.
+
+    >>> split_values("[1, 2],3,'a,b'")
+    ['[1, 2]', '3', "'a,b'"]
+    """
+    values, depth, quote = [""], 0, ""
+    for letter in source:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in QUOTES:
+            quote = letter
+        else:
+            depth += (letter in OPENING) - (letter in CLOSING)
+            if letter == "," and depth == 0:
+                values.append("")
+                continue
+        values[-1] += letter
+    return [value.strip() for value in values]
+
+
+def check_different(points: Iterable[Point]) -> None:
+    """Raise an error for two points with the same params.
+
+    Raises
+    ------
+    ParamsError
+        The message names both points.
+    """
+    seen: list[tuple[object, Point]] = []
+    for point in points:
+        tree = make_plain(point.file.tree)
+        for other, before in seen:
+            if other == tree or before.params == point.params:
+                raise ParamsError(
+                    f"points {before.number} and {point.number} are the same ({list_briefly(point.settings)}): give "
+                    "each value once"
+                )
+        seen.append((tree, point))

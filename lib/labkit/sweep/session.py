@@ -1,0 +1,191 @@
+"""Plans a sweep, runs it, and keeps its result: `labkit sweep`.
+
+Nothing starts before everything is checked. The checkout is only read, and held only while the sweep is planned.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from labkit import paths
+from labkit.errors import StageError, list_briefly
+from labkit.params.load import load_file
+from labkit.run.dvc_yaml import FINGERPRINT
+from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir
+from labkit.run.kernels.servers import open_kernel_server
+from labkit.run.kernels.session import Kernels
+from labkit.run.pipeline import dvc_repo, run_lock
+from labkit.run.pipeline.experiment_run import check_own_code, describe_setting, start_work, write_settings
+from labkit.run.pipeline.progress import Progress
+from labkit.run.records import ledger, provenance, recovery
+from labkit.run.records.stage_record import load_records
+from labkit.stages import builtin
+from labkit.sweep.nodes import Node, adopt_node, compute_files, compute_fingerprints, load_node
+from labkit.sweep.points import Point, make_points
+from labkit.sweep.result import Result, load_result, make_result, save_result
+from labkit.sweep.sweep import Progression, Sweep
+from labkit.units import format_count
+
+TRAINING = "training"
+"""The stage that a sweep stops after if it is given no other one: the holdout rows stay unseen."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """The options of one sweep.
+
+    Attributes
+    ----------
+    settings
+        Params with their values, each `section.field=value,value`.
+    n_random
+        Number of combinations to draw at random; None for all.
+    n_jobs
+        Largest number of stages that run at a time; None for the number of cores.
+    until
+        The stage to stop after.
+    """
+
+    settings: Sequence[str]
+    n_random: int | None = None
+    n_jobs: int | None = None
+    until: str | None = None
+
+
+def run_sweep(experiment: str, request: SweepRequest, *, progress: Progress, show: Callable[[Result], None]) -> None:
+    """Run a sweep and keep its result as the latest one.
+
+    Parameters
+    ----------
+    show
+        Called with the result, also if points failed.
+
+    Raises
+    ------
+    ParamsError, DataError, TrackingError
+        The input is invalid; nothing was started.
+    StageError
+        Points failed; all others have a result.
+    """
+    points = make_points(load_file(experiment), request.settings, n_random=request.n_random)
+    stages = list_swept(experiment, request.until)
+    for point in points:
+        check_own_code(point.params, describe=describe_setting)
+    start_work(
+        points[0].params, builtin.PLAIN_STAGES, progress, names=stages, kernels=Kernels(is_cold=True)
+    ).check_experiment()
+    progress.show(f"{format_count(len(points), 'point')}, each up to {stages[-1]}")
+    with run_lock.hold_checkout(experiment, report=progress.show, command=f"labkit sweep {experiment}"):
+        recovery.close_gone(progress.show)
+        progressions = plan(experiment, points, stages)
+    facts = {**provenance.collect(), "kind": ledger.SWEEP, "asked": {"settings": list(request.settings)}}
+    with ledger.open_entry(experiment, facts=facts) as entry:
+        result = perform(experiment, progressions, stages, request=request, progress=progress, entry=entry)
+        show(result)
+        if failed := [row for row in result.rows if row.failure]:
+            raise StageError(
+                f"{len(failed)} of {format_count(len(result.rows), 'point')} failed; the others are done:\n"
+                + list_briefly([f"point {row.number}: {row.failure}" for row in failed], most=3)
+            )
+
+
+def list_swept(experiment: str, until: str | None) -> list[str]:
+    """Return the stages that each point goes through.
+
+    Raises
+    ------
+    ParamsError
+        There is no such stage, or it publishes.
+    """
+    names = [name for name in dvc_repo.list_stages(experiment) if name not in (FINGERPRINT, dvc_repo.PUBLISH)]
+    last = dvc_repo.check_stage(until, names) if until else TRAINING if TRAINING in names else names[-1]
+    return names[: names.index(last) + 1]
+
+
+def find_checkout_keys(experiment: str, stages: Sequence[str]) -> dict[str, str]:
+    """Return the keys of the stages that are up to date in the checkout."""
+    file = load_file(experiment)
+    with dvc_repo.look_at_repo() as repo:
+        builtin.perform_fingerprint(file.params, None)
+        states = dvc_repo.find_stage_states(repo, experiment, until=stages[-1])
+    fresh = {state.name for state in states if not state.reasons}
+    checkout = Progression(Point(0, (), file), find_fingerprint_dir(experiment))
+    for stage in stages:
+        checkout.nodes[stage] = Node(stage, checkout.compute_key(stage), compute_files(experiment, stage))
+    return {stage: node.key for stage, node in checkout.nodes.items() if stage in fresh}
+
+
+def plan(experiment: str, points: Sequence[Point], stages: Sequence[str]) -> list[Progression]:
+    """Return the points, after taking over what is up to date in the checkout and of use to one of them."""
+    known = find_checkout_keys(experiment, stages)
+    progressions = [Progression(one, compute_fingerprints(one.params, one.file.content)) for one in points]
+    for one in progressions:
+        for stage in stages:
+            key = one.compute_key(stage)
+            node = load_node(one.point.params, stage, key)
+            if node is None and key == known.get(stage):
+                node = adopt_node(one.point.params, one.point.file.content, stage, key)
+            if node is None:
+                break
+            one.nodes[stage] = node
+    return progressions
+
+
+def perform(
+    experiment: str,
+    progressions: Sequence[Progression],
+    stages: Sequence[str],
+    *,
+    request: SweepRequest,
+    progress: Progress,
+    entry: ledger.Entry,
+) -> Result:
+    """Run the nodes that are not done, and record the result."""
+    from labkit.run.records import tracking
+    from labkit.sweep.engine import LocalEngine
+
+    params = load_file(experiment).params
+    measured = load_records(paths.find_reports_dir(experiment))
+    expected = {name: record.peak_bytes for name, record in measured.items()}
+    os.environ.update(paths.make_environment())
+    with ExitStack() as stack:
+        tags = {"labkit.kind": ledger.SWEEP}
+        parent = stack.enter_context(tracking.open_run(params, entry.run, parent_id=None, tags=tags, entry=entry))
+        parent.params |= {"settings": " ".join(request.settings), "points": len(progressions)}
+        engine = LocalEngine(request.n_jobs or count_cores())
+        warm = stack.enter_context(open_kernel_server())
+        sweep = Sweep(experiment, stages, progressions, engine, progress.show, str(warm), expected, stack, parent)
+        try:
+            sweep.run()
+        finally:
+            sweep.stop()
+            result = make_result(sweep, entry.run)
+            save_result(result)
+        sweep.close_points()
+        parent.status = "FAILED" if any(one.failure for one in progressions) else "FINISHED"
+    return result
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def adopt_point(experiment: str, word: str, progress: Progress) -> None:
+    """Write the parameters of a point of the latest sweep into the params file.
+
+    Parameters
+    ----------
+    word
+        Number of the point, or `best`.
+
+    Raises
+    ------
+    ParamsError
+        There is no sweep, or no such point, or its values are no longer valid.
+    """
+    load_file(experiment)
+    row = load_result(experiment).find_row(word)
+    with run_lock.hold_checkout(experiment, report=progress.show, command=f"labkit sweep {experiment} --adopt"):
+        write_settings(experiment, row.settings, progress)
