@@ -109,6 +109,19 @@ ALLOWED = {
         "run.reports",
         "storage",
     },
+    "sweep": {
+        "model.evaluation",
+        "params",
+        "run",
+        "run.fingerprint",
+        "run.kernels",
+        "run.notebook",
+        "run.pipeline",
+        "run.records",
+        "run.reports",
+        "stages",
+        "storage",
+    },
     "serving": {
         "data",
         "data.reading",
@@ -173,6 +186,7 @@ ALLOWED = {
         "serving",
         "stages",
         "storage",
+        "sweep",
     },
     "labkit": {"artifacts", "run.notebook"},
 }
@@ -227,6 +241,7 @@ OWNERS = {
                 "run",
                 "serve",
                 "show",
+                "sweep",
                 "verify",
             ),
         )

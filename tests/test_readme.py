@@ -226,6 +226,25 @@ def test_champion_is_moved_and_measured_as_documented(root: Path) -> None:
     assert {name: value if shown[name] is not ... else ... for name, value in move.items()} == shown
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+def test_points_are_swept_and_adopted_as_documented(root: Path) -> None:
+    params, printed = root / "params/diabetes.yaml", ""
+    before = params.read_bytes()
+    try:
+        for command in find_commands("docs/sweeps.md"):
+            if command == "labkit run diabetes":
+                continue  # one of README
+            assert params.read_bytes() == before
+            done = call_in_process(root, *shlex.split(command)[1:])
+            assert done.returncode == 0, done.stdout + done.stderr
+            printed += done.stdout
+        assert "4 of 4 points done up to training; 4 stages ran" in printed
+        assert "+  models: [linear]" in printed
+    finally:
+        params.write_bytes(before)
+
+
 def test_labels_are_shown_and_exchanged_as_documented(params_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(params_root)
     for key, label, annotator in (("1", "yes", "ana"), ("1", "no", "ben"), ("2", "yes", "ana")):

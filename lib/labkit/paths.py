@@ -52,8 +52,8 @@ def find_root() -> Path:
     raise ParamsError(f"{start}: no labkit checkout here or above (no {MARKER} beside params/): change into one")
 
 
-def find_origin() -> Path:
-    """Return the checkout that the code is from; the light checkouts of a sweep share it with the one they are made of."""
+def find_code_root() -> Path:
+    """Return the checkout that the code is from: for the light checkout of a sweep, the one it was made from."""
     named = os.environ.get(ORIGIN_VARIABLE)
     return Path(named) if named else find_root()
 

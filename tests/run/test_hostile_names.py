@@ -119,6 +119,13 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["small", "--to", "dist", "--release", EVIL],
     ],
     "pull": [[], ["small"], [EVIL]],
+    "sweep": [
+        ["small", "-S", EVIL],
+        ["small", "-S", f"{EVIL}=1,2"],
+        [EVIL, "-S", "seed=1,2"],
+        ["small", "-S", "seed=1,2", "--until", EVIL],
+        ["small", "--adopt", EVIL],
+    ],
     "doctor": [[]],
     "warm": [["--stop"], [EVIL]],
     "verify": [["--static"], [EVIL], [f"open{NAME}.ipynb"]],

@@ -61,7 +61,7 @@ def find_node_root(experiment: str, key: str) -> Path:
     return find_sweeps_dir(experiment) / "nodes" / key[:32]
 
 
-def compute_fingerprints(params: Params, content: str) -> Path:
+def prepare_point(params: Params, content: str) -> Path:
     """Write the fingerprints of all stages for a point's params in a light checkout, and return their folder."""
     root = find_sweeps_dir(params.experiment) / "points" / digest([content])[:32]
     make_light_checkout(root, params.experiment, content)

@@ -111,8 +111,8 @@ def expand(settings: Sequence[str], *, n_random: int | None = None, seed: int = 
         raise ParamsError(f"--random {n_random}: there are only {format_count(n_all, 'combination')}")
     if (n_random or n_all) > MOST_POINTS:
         raise ParamsError(
-            f"{format_count(n_random or n_all, 'point')}, more than {MOST_POINTS}: give fewer values, or draw some of "
-            "the points with --random"
+            f"{format_count(n_random or n_all, 'point')}, but at most {MOST_POINTS:,} are allowed: give fewer values, "
+            "or draw some of the points with --random"
         )
     every = product(*([f"{name}={value}" for value in values] for name, values in offered))
     if n_random is None:

@@ -144,7 +144,7 @@ class Result:
         return cells
 
 
-def make_result(sweep: "Sweep", run: str) -> Result:
+def make_sweep_result(sweep: "Sweep", run: str) -> Result:
     """Return the result of a sweep as far as it has come."""
     metric = sweep.progressions[0].point.params.training.metric
     rows = []
@@ -168,11 +168,11 @@ def make_result(sweep: "Sweep", run: str) -> Result:
                 seconds=sum(node.seconds for node in one.nodes.values()),
             )
         )
-    ranked = tuple(rank(rows, is_greater=is_greater_better(metric)))
+    ranked = tuple(rank_points(rows, is_greater=is_greater_better(metric)))
     return Result(run, sweep.experiment, metric, sweep.stages[-1], ranked, len(sweep.ran))
 
 
-def rank(rows: Sequence[Row], *, is_greater: bool) -> list[Row]:
+def rank_points(rows: Sequence[Row], *, is_greater: bool) -> list[Row]:
     """Return the points, the best in cross-validation first; the holdout rows never decide.
 
     Points without a score, or that did not finish, come last, in the order of their numbers.

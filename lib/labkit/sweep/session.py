@@ -13,7 +13,6 @@ from labkit.errors import StageError, list_briefly
 from labkit.params.load import load_file
 from labkit.run.dvc_yaml import FINGERPRINT
 from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir
-from labkit.run.kernels.servers import open_kernel_server
 from labkit.run.kernels.session import Kernels
 from labkit.run.pipeline import dvc_repo, run_lock
 from labkit.run.pipeline.experiment_run import check_own_code, describe_setting, start_work, write_settings
@@ -21,9 +20,9 @@ from labkit.run.pipeline.progress import Progress
 from labkit.run.records import ledger, provenance, recovery
 from labkit.run.records.stage_record import load_records
 from labkit.stages import builtin
-from labkit.sweep.nodes import Node, adopt_node, compute_files, compute_fingerprints, load_node
+from labkit.sweep.nodes import Node, adopt_node, compute_files, prepare_point, load_node
 from labkit.sweep.points import Point, make_points
-from labkit.sweep.result import Result, load_result, make_result, save_result
+from labkit.sweep.result import Result, load_result, make_sweep_result, save_result
 from labkit.sweep.sweep import Progression, Sweep
 from labkit.units import format_count
 
@@ -119,7 +118,7 @@ def find_checkout_keys(experiment: str, stages: Sequence[str]) -> dict[str, str]
 def plan(experiment: str, points: Sequence[Point], stages: Sequence[str]) -> list[Progression]:
     """Return the points, after taking over what is up to date in the checkout and of use to one of them."""
     known = find_checkout_keys(experiment, stages)
-    progressions = [Progression(one, compute_fingerprints(one.params, one.file.content)) for one in points]
+    progressions = [Progression(one, prepare_point(one.params, one.file.content)) for one in points]
     for one in progressions:
         for stage in stages:
             key = one.compute_key(stage)
@@ -153,14 +152,25 @@ def perform(
         tags = {"labkit.kind": ledger.SWEEP}
         parent = stack.enter_context(tracking.open_run(params, entry.run, parent_id=None, tags=tags, entry=entry))
         parent.params |= {"settings": " ".join(request.settings), "points": len(progressions)}
+        kernels = Kernels(is_cold=False)
         engine = LocalEngine(request.n_jobs or count_cores())
-        warm = stack.enter_context(open_kernel_server())
-        sweep = Sweep(experiment, stages, progressions, engine, progress.show, str(warm), expected, stack, parent)
+        stack.enter_context(kernels).begin()
+        sweep = Sweep(
+            experiment,
+            stages,
+            progressions,
+            engine,
+            progress.show,
+            paths.get_warm_address() or "",
+            expected,
+            stack,
+            parent,
+        )
         try:
             sweep.run()
         finally:
             sweep.stop()
-            result = make_result(sweep, entry.run)
+            result = make_sweep_result(sweep, entry.run)
             save_result(result)
         sweep.close_points()
         parent.status = "FAILED" if any(one.failure for one in progressions) else "FINISHED"

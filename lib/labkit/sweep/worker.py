@@ -7,15 +7,17 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import chdir
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 from labkit.errors import LabkitError, StageError
 from labkit.params.load import load_params
 from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir, load_fingerprint
 from labkit.run.fingerprint.stage_key import compute_code_digest
-from labkit.run.kernels.process_tree import die_with
 from labkit.run.kernels.session import Kernels
 from labkit.run.notebook_files import find_stage, list_notebooks
 from labkit.run.pipeline import stage_run  # noqa: F401  # imported before forking, as every node needs it
@@ -58,14 +60,12 @@ class Task:
 
 def run_task(task: Task) -> None:
     """Run a node in its light checkout, and write its marker, or why it failed."""
-    # The process it is forked from, which ends with the sweep.
-    die_with(os.getppid())
+    Thread(target=die_with_sweep, name="watch", daemon=True).start()
     # A Ctrl-C reaches every process of the terminal; only the sweep decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.update(task.environment, LABKIT_ROOT=str(task.root))
-    with open_log(task.root / LOG) as log, chdir(task.root):
-        sys.stdout = sys.stderr = log
+    with open_log(task.root / LOG) as log, redirect_stdout(log), redirect_stderr(log), chdir(task.root):
         try:
             kernels = Kernels(is_cold=True, address=task.warm)
             run_single_stage(
@@ -82,6 +82,17 @@ def run_task(task: Task) -> None:
             traceback.print_exc()
             write_json(task.root / FAILURE, {"message": f"{type(error).__name__}: {error}"})
             sys.exit(1)
+
+
+def die_with_sweep() -> None:
+    """Kill this process once the sweep has ended, in whatever way; its kernel ends with it.
+
+    The process that this one is forked from does not end with the sweep, but with the last of its children.
+    """
+    sweep = parent_process()
+    assert sweep
+    wait([sweep.sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def check_code(task: Task) -> None:

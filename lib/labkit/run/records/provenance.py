@@ -28,7 +28,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def collect() -> dict[str, Any]:
     """Return the provenance common to all runs of this process; missing facts are left out."""
-    return dict(collect_for(paths.find_origin()))
+    return dict(collect_for(paths.find_code_root()))
 
 
 @functools.cache

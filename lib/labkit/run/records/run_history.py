@@ -109,9 +109,9 @@ def find_run(word: str, experiment: str | None = None) -> Entry:
     every = ledger.load_entries(with_interactive=True)
     entries = [entry for entry in every if experiment in (None, entry.experiment)]
     exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
-    latest = [
-        entry for entry in entries if entry.experiment == word and entry.parent is None and not entry.is_apart
-    ][-1:]
+    latest = [entry for entry in entries if entry.experiment == word and entry.parent is None and not entry.is_apart][
+        -1:
+    ]
     ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
     ending += [entry for entry in entries if word.startswith(f"{entry.experiment}-") and entry.run.startswith(word)]
     found = exact or latest or ending
