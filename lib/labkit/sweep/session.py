@@ -20,7 +20,7 @@ from labkit.run.pipeline.progress import Progress
 from labkit.run.records import ledger, provenance, recovery
 from labkit.run.records.stage_record import load_records
 from labkit.stages import builtin
-from labkit.sweep.nodes import Node, adopt_node, compute_files, prepare_point, load_node
+from labkit.sweep.nodes import Node, adopt_node, compute_files, load_node, prepare_point
 from labkit.sweep.points import Point, make_points
 from labkit.sweep.result import Result, load_result, make_sweep_result, save_result
 from labkit.sweep.sweep import Progression, Sweep
