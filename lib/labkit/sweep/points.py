@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
+from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly
 from labkit.params.experiment import Params
 from labkit.params.load import ParamsFile
@@ -103,7 +104,9 @@ def expand(settings: Sequence[str], *, n_random: int | None = None, seed: int = 
     offered = [split_setting(setting) for setting in settings]
     names = [name for name, _ in offered]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ParamsError(f"-S {twice[0]}: given twice: write its values behind one another, separated by commas")
+        raise ParamsError(
+            f"-S {make_printable(twice[0])}: given twice: write its values behind one another, separated by commas"
+        )
     if barred := [name for name in names if any(f"{name}.".startswith(f"{one}.") for one in NOT_COMPARABLE)]:
         raise ParamsError(f"-S {barred[0]}: decides what is measured, so its points could not be ranked: leave it out")
     n_all = math.prod(len(values) for _, values in offered)
@@ -129,10 +132,10 @@ def split_setting(setting: str) -> tuple[str, list[str]]:
     """
     name, equals, source = setting.partition("=")
     if not equals:
-        raise ParamsError(f"-S {setting}: no '=': write section.field=value,value")
+        raise ParamsError(f"-S {make_printable(setting)}: no '=': write section.field=value,value")
     values = split_values(source)
     if not all(values):
-        raise ParamsError(f"-S {setting}: a value is missing: write section.field=value,value")
+        raise ParamsError(f"-S {make_printable(setting)}: a value is missing: write section.field=value,value")
     return name.strip(), values
 
 
@@ -171,7 +174,7 @@ def check_different(points: Iterable[Point]) -> None:
         for other, before in seen:
             if other == tree or before.params == point.params:
                 raise ParamsError(
-                    f"points {before.number} and {point.number} are the same ({list_briefly(point.settings)}): give "
+                    f"points {before.number} and {point.number} are the same ({list_briefly(map(make_printable, point.settings))}): give "
                     "each value once"
                 )
         seen.append((tree, point))

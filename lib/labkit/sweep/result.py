@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import paths
+from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.names import escape
@@ -105,7 +106,7 @@ class Result:
         if not found:
             numbers = sorted(row.number for row in done)
             raise ParamsError(
-                f"--adopt {word}: not a point of the latest sweep that is done: use {BEST} or one of "
+                f"--adopt {make_printable(word)}: not a point of the latest sweep that is done: use {BEST} or one of "
                 f"{list_briefly(map(str, numbers)) or 'none yet'}"
             )
         return found[0]
