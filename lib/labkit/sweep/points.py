@@ -173,8 +173,8 @@ def check_different(points: Iterable[Point]) -> None:
         tree = make_plain(point.file.tree)
         for other, before in seen:
             if other == tree or before.params == point.params:
+                shown = list_briefly(map(make_printable, point.settings))
                 raise ParamsError(
-                    f"points {before.number} and {point.number} are the same ({list_briefly(map(make_printable, point.settings))}): give "
-                    "each value once"
+                    f"points {before.number} and {point.number} are the same ({shown}): give each value once"
                 )
         seen.append((tree, point))
