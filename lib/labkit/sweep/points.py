@@ -133,6 +133,8 @@ def split_setting(setting: str) -> tuple[str, list[str]]:
     name, equals, source = setting.partition("=")
     if not equals:
         raise ParamsError(f"-S {make_printable(setting)}: no '=': write section.field=value,value")
+    if make_printable(name) != name:
+        raise ParamsError(f"-S {make_printable(name)}: no parameter has such characters in its name")
     values = split_values(source)
     if not all(values):
         raise ParamsError(f"-S {make_printable(setting)}: a value is missing: write section.field=value,value")
