@@ -212,14 +212,14 @@ def find_problem(version: registry.Version, folder: Path) -> str:
 
 def save_mlflow_version(opened: bundle.Release, folder: Path) -> Path:
     """Write a release's pipeline as an MLflow model, with the user's own packages, and return its folder."""
-    own_types = runtime.list_own_types(opened.facts)
+    own_types, needs = runtime.list_own_types(opened.facts), opened.facts.get("own_code", {}).get("needs", [])
     with opened.code.active():
         mlflow_model.save_mlflow_model(
             folder,
             opened.pipeline,
             load_example(opened),
             kinds=opened.row_features.inputs_,
-            requirements=bundle.list_requirements(own_types, packages=opened.code.names),
+            requirements=bundle.list_requirements(own_types, packages=opened.code.names, needs=needs),
             trusted_types=[*skops_file.TRUSTED, *own_types],
             packages=opened.code.list_places(),
             metadata=describe_for_mlflow(opened),

@@ -14,6 +14,7 @@ from labkit.errors import MissingCodeError, ModelError, ParamsError
 from labkit.features import own_functions
 from labkit.features.row_features import RowFeatures
 from labkit.model.release import bundle, own_code, release_code
+from labkit.params.load import parse_file
 from labkit.storage.digests import compute_digest
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
@@ -21,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from tests.features.own_code import write_package
 from tests.own_library import open_library
 
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = "releasedshop"
 TYPES = [f"{PACKAGE}.transformers.Levels"]
 TABLE = pd.DataFrame({"joined": pd.date_range("2020-01-31", periods=40), "total": np.arange(40.0), "visits": 1.0})
@@ -200,3 +202,25 @@ def test_packages_that_a_package_imports_come_with_it(own: Path) -> None:
     (own / "features.py").write_text(source)
     found = own_code.find_own_packages([f"{PACKAGE}.features:per_visit", "numpy:log"])
     assert found == {PACKAGE: own, "sharedshop": own.parent / "sharedshop.py"}
+
+
+def test_what_the_modules_of_a_model_import_is_required_where_it_predicts(tmp_path: Path, own: Path) -> None:
+    (own.parent / "sharedshop.py").write_text("def make():\n    import requests\n")
+    (own / "__init__.py").write_text("import json\n")
+    (own / "inner.py").write_text("import dateutil.parser\nfrom labkit import names\n")
+    (own / "plots.py").write_text("import matplotlib.pyplot\n")
+    features = own / "features.py"
+    features.write_text("import yaml, sharedshop\nfrom .inner import dateutil\n" + features.read_text())
+    found = own_code.list_libraries([f"{PACKAGE}.features"])
+    assert found == ["PyYAML", "numpy", "python-dateutil", "requests"], "not matplotlib, which no feature needs"
+    transformers = own / "transformers.py"
+    transformers.write_text(f"from {PACKAGE} import inner\n" + transformers.read_text())
+    pins = (write(tmp_path / "r", own, has_transformer=True) / "requirements.txt").read_text()
+    assert "python-dateutil==" in pins, "which the module of a class in the model imports"
+    text = (ROOT / "params" / "diabetes.yaml").read_text()
+    named = f"features:\n  functions: {{worth: '{PACKAGE}.features:per_visit'}}\n"
+    code = own_code.find_code(
+        parse_file(text.replace("features:\n", named, 1), ROOT / "params" / "diabetes.yaml").params
+    )
+    assert code.needs == ["PyYAML", "python-dateutil", "requests"]
+    assert "PyYAML==" in "".join(bundle.list_requirements(needs=code.needs))

@@ -179,7 +179,8 @@ def test_what_fails_is_named_with_the_line_of_ones_own_code_and_the_fold(library
     untrusted = NUMBERS.model_copy(update={"models": ("linear", "churn.careless:make_foreign")})
     compared = compare(features, y_true, target=DIABETES, training=untrusted, seed=1)
     error = compared.frame.set_index("model").loc["make_foreign", "error"]
-    assert error.startswith("ModelError: lib/churn/careless.py:15: it cannot be saved: it holds types")
+    assert error.startswith("ModelError: it cannot be saved: it holds types that are not trusted: ")
+    assert error.endswith(" if you trust them, made at lib/churn/careless.py:15")
 
 
 def test_search_that_fails_is_a_failed_trial() -> None:

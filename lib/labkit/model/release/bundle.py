@@ -8,8 +8,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import distributions, version
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from labkit.model.onnx.parity import Parity, prove_parity
 from labkit.model.onnx.session import Graph
 from labkit.model.release import feature_files, skops_file
 from labkit.model.release.main_table_files import load_main_table
-from labkit.model.release.own_code import OwnCode, build_wheels
+from labkit.model.release.own_code import OwnCode, build_wheels, list_libraries
 from labkit.model.release.release_code import ReleaseCode
 from labkit.model.release.runtime import (
     CARD,
@@ -181,7 +180,7 @@ def write_files(
     write_json(folder / FACTS, {**facts, "own_code": own_code} if own_code else facts)
     write_text(folder / CONTRACT, contract)
     write_text(folder / CARD, card)
-    requirements = list_requirements(code.trusted_types, packages=code.packages)
+    requirements = list_requirements(code.trusted_types, packages=code.packages, needs=code.needs)
     write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in requirements))
     write_json(
         folder / EXAMPLE, json.loads(example.head(EXAMPLE_ROWS).to_json(orient="split", index=False, date_format="iso"))
@@ -214,39 +213,28 @@ def extend_release(folder: Path, files: Mapping[str, bytes]) -> str:
     return compute_release_digest(folder)
 
 
-def name_distributions(package: str) -> list[str]:
-    """Return the names under which a package is installed, e.g. xgboost-cpu of xgboost."""
-    # `packages_distributions` also reads the metadata of checkouts, on which no stage must depend.
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        return []
-    folder = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0]
-    found = []
-    for one in distributions(path=[str(folder)]):
-        declared = (one.read_text("top_level.txt") or "").split()
-        inferred = () if declared else (file.parts[0] for file in one.files or ())
-        if package in declared or package in inferred:
-            found.append(one.name)
-    return sorted({*found})
-
-
-def list_requirements(types: Iterable[str] = (), *, packages: Collection[str] = ()) -> list[str]:
+def list_requirements(
+    types: Iterable[str] = (), *, packages: Collection[str] = (), needs: Iterable[str] = ()
+) -> list[str]:
     """Return the pinned requirements for loading a model, except labkit itself.
 
     Parameters
     ----------
     types
-        Types that the model may hold because the params trust them: their libraries, such as XGBoost, are needed too.
+        Types that the model may hold because the params trust them: their libraries, such as XGBoost, are needed too,
+        and those that the modules of the user's own types import.
     packages
         Packages that the release carries, which need not be installed.
+    needs
+        See `labkit.model.release.own_code.OwnCode`.
 
     Raises
     ------
     ModelError
         The version of a package cannot be read.
     """
-    tops = {kind.partition(".")[0] for kind in types} - {"labkit", *packages}
-    added = {name for top in tops for name in name_distributions(top)} - {*REQUIRED}
+    imported = list_libraries(kind.rpartition(".")[0] for kind in types)
+    added = {*needs, *imported} - {*REQUIRED, *packages}
     versions = {name: version(name) for name in (*REQUIRED, *sorted(added))}
     for name, found in versions.items():
         if not found:  # Python reports no version, and no error, if a package's metadata is unreadable

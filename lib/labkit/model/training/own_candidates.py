@@ -18,7 +18,7 @@ from labkit.errors import ModelError
 from labkit.model.estimators.candidates import N_JOBS, adjust, find_thread_counts, is_named
 from labkit.model.estimators.preprocessing import find_kinds, put_behind_preparation
 from labkit.model.release.skops_file import find_untrusted
-from labkit.params.import_path import locate_code, resolve_callable
+from labkit.params.import_path import find_own_line, locate_code, resolve_callable
 from labkit.params.own_candidates import Candidate, check_candidates, make_declared, name_own
 from labkit.params.tables import Target
 from labkit.params.training import Training
@@ -80,15 +80,17 @@ def make_own(
     adjusted = adjust(made, target, training, seed=seed)
     try:
         try_candidate(adjusted, features, y_true, target=target, trusted=training.trusted_types)
-    except ModelError as error:
-        raise ModelError(f"{locate_candidate(name, training)}{error}") from error
+    except Exception as error:  # whatever the user's code or a library raises
+        if (place := locate_candidate(name, training)) and find_own_line(error) is None:
+            error.add_note(f"made at {place}")
+        raise
     return adjusted
 
 
-def locate_candidate(name: str, training: Training) -> str:
-    """Return file and line of the function that makes a candidate, to begin a message; empty for one of a notebook."""
+def locate_candidate(name: str, training: Training) -> str | None:
+    """Return file and line of the function that makes a candidate; None for one of a notebook."""
     path = next((one for one in training.models if ":" in one and name_own(one) == name), None)
-    return f"{locate_code(resolve_callable(path, where='training.models'))}: " if path else ""
+    return locate_code(resolve_callable(path, where="training.models")) if path else None
 
 
 def try_candidate(
