@@ -49,6 +49,9 @@ FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
     help="Serve the release in this folder instead of the champion, and follow none; needs no checkout.",
 )
 @click.option(
+    "--trust-code", "is_trusted", is_flag=True, help="Run the packages of own code in the folder of --release."
+)
+@click.option(
     "--allow-host",
     "hosts",
     multiple=True,
@@ -94,8 +97,8 @@ FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
     help="Column whose value decides which version answers, without the header labkit-key (default: all columns).",
 )
 def serve(
-    experiment: str, *, release: Path | None, state_dir: Path | None, tables_dir: Path | None, shadow: str | None,
-    percent: float | None, challenger: str | None, **options: Any,
+    experiment: str, *, release: Path | None, is_trusted: bool, state_dir: Path | None, tables_dir: Path | None,
+    shadow: str | None, percent: float | None, challenger: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Serve the champion of EXPERIMENT over HTTP and follow it: a newly promoted version takes over between requests.
 
@@ -131,6 +134,7 @@ def serve(
     source: supervisor.Source
     followers: list[supervisor.Followed] = []
     if release is not None:
+        check_folder(release, is_trusted=is_trusted)
         source = supervisor.ReleaseFolder(release)
     else:
         from labkit.params.load import load_params
@@ -146,6 +150,14 @@ def serve(
     chosen = Options(**options, has_shadow=shadow is not None, canary_percent=percent or 0.0)
     folder = state_dir or paths.find_serving_dir(experiment)
     supervisor.serve(experiment, source, chosen, echo, state_dir=folder, followers=followers)
+
+
+def check_folder(release: Path, *, is_trusted: bool) -> None:
+    """Refuse a folder with packages of own code unless the user trusts them."""
+    from labkit.model.release.release_code import check_code_trusted
+
+    if not is_trusted:
+        check_code_trusted(release)
 
 
 def check_challenge(
@@ -182,7 +194,10 @@ def check_challenge(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Package the release in this folder instead of the champion.",
 )
-def package(experiment: str, *, folder: Path, form: str, release: Path | None) -> None:
+@click.option(
+    "--trust-code", "is_trusted", is_flag=True, help="Run the packages of own code in the folder of --release."
+)
+def package(experiment: str, *, folder: Path, form: str, release: Path | None, is_trusted: bool) -> None:
     """Write the champion of EXPERIMENT in a form that works without this checkout.
 
     \b
@@ -205,6 +220,8 @@ def package(experiment: str, *, folder: Path, form: str, release: Path | None) -
     from labkit.packages.package import write_package
     from labkit.params.load import load_params
 
+    if release is not None:
+        check_folder(release, is_trusted=is_trusted)
     os.environ.update(paths.make_environment())
     made = write_package(load_params(experiment), folder, form=form, release=release)
     echo(f"wrote {paths.show_path(made.path)}, which predicts {made.compared} as the model does")

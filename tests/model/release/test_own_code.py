@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from labkit.cli import main
 from labkit.errors import MissingCodeError, ModelError, ParamsError
 from labkit.features import own_functions
 from labkit.features.row_features import RowFeatures
@@ -224,3 +225,19 @@ def test_what_the_modules_of_a_model_import_is_required_where_it_predicts(tmp_pa
     )
     assert code.needs == ["PyYAML", "python-dateutil", "requests"]
     assert "PyYAML==" in "".join(bundle.list_requirements(needs=code.needs))
+
+
+@pytest.mark.parametrize("command", [["serve", "t", "--port", "0"], ["package", "t", "--to", "dist"]])
+def test_a_folder_with_code_is_refused_unless_it_is_trusted(
+    tmp_path: Path, own: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    folder = write(tmp_path / "r", own)
+    [wheel] = release_code.list_wheels(folder)
+    with pytest.raises(SystemExit) as ended:
+        main.main([*command, "--release", str(folder)])
+    message = f"carries code, which would be run: {wheel.name}: add --trust-code if you know who made this release"
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main.main([*command, "--release", str(folder), "--trust-code"])
+    assert "carries code" not in capsys.readouterr().err, "another reason: it has no graph, or no params"
