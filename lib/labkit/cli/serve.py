@@ -134,7 +134,7 @@ def serve(
     source: supervisor.Source
     followers: list[supervisor.Followed] = []
     if release is not None:
-        check_folder(release, is_trusted=is_trusted)
+        check_release_folder(release, is_trusted=is_trusted)
         source = supervisor.ReleaseFolder(release)
     else:
         from labkit.params.load import load_params
@@ -152,9 +152,9 @@ def serve(
     supervisor.serve(experiment, source, chosen, echo, state_dir=folder, followers=followers)
 
 
-def check_folder(release: Path, *, is_trusted: bool) -> None:
+def check_release_folder(release: Path, *, is_trusted: bool) -> None:
     """Refuse a folder with packages of own code unless the user trusts them."""
-    from labkit.model.release.release_code import check_code_trusted
+    from labkit.serving.supervisor import check_code_trusted
 
     if not is_trusted:
         check_code_trusted(release)
@@ -221,7 +221,7 @@ def package(experiment: str, *, folder: Path, form: str, release: Path | None, i
     from labkit.params.load import load_params
 
     if release is not None:
-        check_folder(release, is_trusted=is_trusted)
+        check_release_folder(release, is_trusted=is_trusted)
     os.environ.update(paths.make_environment())
     made = write_package(load_params(experiment), folder, form=form, release=release)
     echo(f"wrote {paths.show_path(made.path)}, which predicts {made.compared} as the model does")

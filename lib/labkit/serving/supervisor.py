@@ -20,7 +20,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from labkit import paths
-from labkit.errors import ModelError, ParamsError, name_nearest
+from labkit.errors import ModelError, ParamsError, list_briefly, name_nearest
+from labkit.model.release.release_code import list_wheels
 from labkit.serving.board import ANNOUNCED, CHALLENGER_SEAT, CHAMPION_SEAT, CURRENT, FIRST_COUNT, SEEN, Board, Seat
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.listener import bind
@@ -251,6 +252,18 @@ class ReleaseFolder:
 
     def follow(self, supervisor: Supervisor) -> None:
         """Do nothing: there is no newer one."""
+
+
+def check_code_trusted(folder: Path) -> None:
+    """Raise ParamsError if a folder, of which no digest is known, carries packages that would be run.
+
+    Its manifest only shows that its files belong together; whoever changed a wheel could have changed the manifest too.
+    """
+    if wheels := list_wheels(folder):
+        names = list_briefly(wheel.name for wheel in wheels)
+        raise ParamsError(
+            f"{folder}: carries code, which would be run: {names}: add --trust-code if you know who made this release"
+        )
 
 
 def serve(

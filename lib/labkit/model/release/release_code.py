@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from labkit.errors import MissingCodeError, ModelError, ParamsError, list_briefly
+from labkit.errors import MissingCodeError, ModelError
 from labkit.params.import_path import CARRIED, find_own_package
 
 SWITCH = threading.RLock()
@@ -132,15 +132,3 @@ def remove_modules(names: Iterable[str]) -> dict[str, ModuleType]:
 def list_wheels(folder: Path) -> list[Path]:
     """Return the wheels in a release, sorted by name."""
     return sorted(folder.glob("*.whl"))
-
-
-def check_code_trusted(folder: Path) -> None:
-    """Raise ParamsError if a folder, of which no digest is known, carries packages that would be run.
-
-    Its manifest only shows that its files belong together; whoever changed a wheel could have changed the manifest too.
-    """
-    if wheels := list_wheels(folder):
-        names = list_briefly(wheel.name for wheel in wheels)
-        raise ParamsError(
-            f"{folder}: carries code, which would be run: {names}: add --trust-code if you know who made this release"
-        )
