@@ -25,7 +25,7 @@ from labkit.monitoring.outcomes import Outcomes, load_feedback, load_labels, loa
 from labkit.monitoring.performance import Performance, find_loss, measure_performance
 from labkit.monitoring.performance_checks import find_track_record, list_performance_checks
 from labkit.monitoring.reference_performance import ReferencePerformance, load_performance, make_performance_files
-from labkit.monitoring.scored_rows import ScoredRows, score_frame, score_log
+from labkit.monitoring.scored_rows import ScoredRows, score_current, score_frame, score_log
 from labkit.params.evaluation import Costs
 from labkit.params.experiment import Params
 from labkit.params.tables import Target
@@ -287,6 +287,22 @@ def test_rows_later_than_now_are_left_out(release: Release) -> None:
     rows = make_rows(100, seed=13)
     found = measure(release, pd.concat([rows, rows.assign(predict_at=pd.Timestamp("2036-01-01", tz="UTC"))]))
     assert (found.n_rows, found.n_labelled) == (100, 100)
+
+
+@pytest.mark.parametrize(("seen_until", "n_left"), [("2026-03-01T00:00:00", 100), ("2036-01-01T00:00:00", 0)])
+def test_rows_that_made_the_model_are_left_out(release: Release, seen_until: str, n_left: int) -> None:
+    current = make_current(release, make_rows(100, seed=13))
+    scored = score_current(PARAMS, current, None, NOW, seen_until=np.datetime64(seen_until))
+    assert len(scored.output) == n_left
+    left_out = "100 rows from before the end of the run that made the model left out"
+    assert scored.remarks == ([] if n_left else [left_out])
+
+
+def test_rows_of_a_whole_table_count_from_the_last_that_made_the_model(release: Release) -> None:
+    rows = make_rows(100, seed=13)
+    last = rows["predict_at"].iloc[59].floor("s").tz_localize(None).isoformat()
+    scored = score_current(PARAMS, make_current(release, rows), None, NOW, seen_until=np.datetime64(last))
+    assert len(scored.known) == 40
 
 
 def test_numbers_are_compared_without_probabilities(release: Release) -> None:

@@ -102,7 +102,7 @@ def check_health(
         }
         pending = find_pending(history, profile.inputs.windows, digest=champion.digest, source=current.name)
         with release.code.active():
-            scored = score_current(params, current, given, now)
+            scored = score_current(params, current, given, now, seen_until=profile.seen_until)
             performance = measure_performance(params, release, load_performance(release.folder), scored)
             track_record = find_track_record([*before, performance.to_dict()])
             health = judge(

@@ -76,8 +76,7 @@ def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
     inputs = WindowCounter(profile.inputs.layout)
     predictions = WindowCounter(profile.predictions.layout) if profile.predictions else None
     ranges, latest = load_ranges(current.release), np.datetime64(now.replace(tzinfo=None), "us")
-    known_until = profile.known_until or profile.end
-    end = np.datetime64(known_until[:19], "us") if known_until else None
+    end = profile.seen_until
     for batch in current.read():
         numbers = windows.assign(batch, found.n_rows)
         found.n_rows += batch.n_rows

@@ -204,7 +204,7 @@ def judge_file(
         except DataError as error:
             return [], [f"not compared with the champion: {paths.make_printable_name(str(error))}"]
         with release.code.active():
-            scored = score_current(params, current, None, now)
+            scored = score_current(params, current, None, now, seen_until=profile.seen_until)
             performance = measure_performance(params, release, load_performance(release.folder), scored)
             health = judge(current, profile, now=now, policy=params.monitoring)
     # How old data and model are says nothing about a file.

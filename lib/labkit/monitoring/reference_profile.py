@@ -100,6 +100,15 @@ class Profile:
     predictions: Reference | None = None
     known_until: str | None = None
 
+    @property
+    def seen_until(self) -> np.datetime64 | None:
+        """Time of the last row that the model was trained on or evaluated with, `datetime64[us]`; None without times.
+
+        Of older releases only the last row of the training is known.
+        """
+        latest = self.known_until or self.end
+        return np.datetime64(latest[:19], "us") if latest else None
+
 
 @dataclass
 class Scan:

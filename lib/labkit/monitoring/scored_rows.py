@@ -67,7 +67,9 @@ class ScoredRows:
         return np.flatnonzero(~np.isnan(self.true))
 
 
-def score_current(params: Params, current: Current, given: Outcomes | None, now: datetime) -> ScoredRows:
+def score_current(
+    params: Params, current: Current, given: Outcomes | None, now: datetime, *, seen_until: np.datetime64 | None
+) -> ScoredRows:
     """Join the predictions for the rows to monitor with true values.
 
     Those of a log are joined by the ids of its rows, with what was reported to the service, and with a file. A file has
@@ -78,6 +80,9 @@ def score_current(params: Params, current: Current, given: Outcomes | None, now:
     ----------
     given
         True values of a file, see `labkit.monitoring.outcomes.load_outcomes_file`; None without one.
+    seen_until
+        Time of the last row that the model was made or evaluated with, in UTC; None without times. Rows of a file up to
+        it are left out: such a file may be the whole table, and a model is too good on rows that trained it.
     """
     if current.is_log and current.path is not None:
         found = load_feedback(current.path.parent / FEEDBACK, now)
@@ -88,7 +93,7 @@ def score_current(params: Params, current: Current, given: Outcomes | None, now:
     if given is None and current.source is not None and params.data.target.column not in current.frame:
         by = [name for name in list_label_keys(params.experiment, current.source) if name in current.frame]
         given = load_labels(params, current.source, by[-1], current.frame[by[-1]]) if by else None
-    return score_frame(params, current, given, now)
+    return score_frame(params, current, given, now, seen_until=seen_until)
 
 
 def merge_outcomes(reported: Outcomes, given: Outcomes) -> Outcomes:
@@ -102,7 +107,14 @@ def merge_outcomes(reported: Outcomes, given: Outcomes) -> Outcomes:
     return merged
 
 
-def score_frame(params: Params, current: Current, outcomes: Outcomes | None, now: datetime) -> ScoredRows:
+def score_frame(
+    params: Params,
+    current: Current,
+    outcomes: Outcomes | None,
+    now: datetime,
+    *,
+    seen_until: np.datetime64 | None = None,
+) -> ScoredRows:
     """Join the rows of a file; see `score_current`."""
     frame, output = current.frame, current.output
     assert frame is not None
@@ -124,6 +136,11 @@ def score_frame(params: Params, current: Current, outcomes: Outcomes | None, now
     times = take_prediction_times(frame)
     if times is not None:
         kept = times <= np.datetime64(now.replace(tzinfo=None), "us")
+        if seen_until is not None:
+            # Seconds, as in the profile.
+            is_new = times.astype("datetime64[s]") > seen_until
+            remarks = [*remarks, *describe_seen(int((kept & ~is_new).sum()))]
+            kept &= is_new
         frame, output, true, times = frame[kept], output[kept], true[kept], times[kept]
     faults += describe_unreadable(n_unreadable, classes)
     columns = collect_columns(frame[~np.isnan(true)], current.release.row_features)
@@ -146,6 +163,13 @@ def describe_unreadable(n_rows: int, classes: tuple[Any, ...]) -> list[str]:
     """Return how many true values are of the wrong kind, as a clause."""
     what = "of no class that the model knows" if classes else "that is not a number"
     return [f"{format_count(n_rows, 'true value')} {what} left out"] if n_rows else []
+
+
+def describe_seen(n_rows: int) -> list[str]:
+    """Return how many rows are not new to the model, as a clause."""
+    return (
+        [f"{format_count(n_rows, 'row')} from before the end of the run that made the model left out"] if n_rows else []
+    )
 
 
 def count_left_out(n_unknown: int, n_twins: int, n_early: int) -> list[str]:
