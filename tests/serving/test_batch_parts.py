@@ -1,9 +1,14 @@
 """Predictions in parts: folders of files, parts that are kept after an interruption, and a destination that is whole."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from labkit.errors import LabkitError
 from labkit.serving import batch, batch_parts
@@ -96,19 +101,58 @@ def test_parts_of_other_rows_are_not_taken(parted: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("n_rows", "message"),
-    [
-        (5, "column 'x' holds 'many': give numbers"),
-        (6, "a column has another type in a later file .*x.*: write it alike"),
-    ],
-)
-def test_a_fault_in_a_later_file_leaves_nothing(parted: Path, n_rows: int, message: str) -> None:
-    INPUTS.head(n_rows).to_parquet(parted / "rows" / "a.parquet", index=False)
-    INPUTS.tail(5).assign(x="many").to_parquet(parted / "rows" / "b.parquet", index=False)
-    with pytest.raises(LabkitError, match=message):
+def test_a_fault_in_a_later_file_leaves_nothing(parted: Path) -> None:
+    INPUTS.tail(5).assign(x=np.inf).to_parquet(parted / "rows" / "b.parquet", index=False)
+    with pytest.raises(LabkitError, match="column 'x' holds infinite numbers"):
         predict(parted)
     assert [path.name for path in parted.iterdir()] == ["rows"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", ["x", "id", "y"])
+def test_files_of_other_types_are_refused_before_anything_is_predicted(
+    parted: Path, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    INPUTS.head(7).assign(**{column: 1}).to_parquet(parted / "rows" / "a.parquet", index=False)
+    INPUTS.tail(5).assign(**{column: "many"}).to_parquet(parted / "rows" / "b.parquet", index=False)
+    written = interrupt(monkeypatch, number=-1)
+    with pytest.raises(LabkitError) as refused:
+        predict_file("e", parted / "rows", parted / "out.csv", keep=["id"] if column == "id" else [])
+    what = "is int64 in one file and string in another: write it alike in all files"
+    assert str(refused.value) == f"{parted / 'rows' / 'a.parquet'}: column {column!r} {what}"
+    assert (written, refused.value.exit_code) == ([], 2)
+    assert [path.name for path in parted.iterdir()] == ["rows"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_a_file_that_changes_meanwhile_is_refused(parted: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    save = Parts.save
+
+    def save_and_change(self: Parts, place: int, *given: Any) -> None:
+        save(self, place, *given)
+        if place == 1:
+            INPUTS.head(7)[::-1].to_parquet(parted / "rows" / "a.parquet", index=False)
+
+    monkeypatch.setattr(Parts, "save", save_and_change)
+    with pytest.raises(LabkitError, match=r"a\.parquet: changed while it was read: predict again when it is complete$"):
+        predict_file("e", parted / "rows", parted / name)
+    assert [path.name for path in parted.iterdir()] == ["rows"]
+
+
+@pytest.mark.slow
+def test_a_file_that_is_added_meanwhile_is_refused(parted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_joined_rows = batch.open_joined_rows
+
+    @contextmanager
+    def add_later(source: Path, *given: Any, **named: Any) -> Iterator[Any]:
+        with open_joined_rows(source, *given, **named) as joined:
+            INPUTS.to_parquet(source / "c.parquet", index=False)
+            yield joined
+
+    monkeypatch.setattr(batch, "open_joined_rows", add_later)
+    with pytest.raises(LabkitError, match=r"c\.parquet: changed while it was read"):
+        predict_file("e", parted / "rows", parted / "out.csv")
 
 
 @pytest.mark.slow
@@ -118,6 +162,28 @@ def test_two_predictions_do_not_write_one_file(parted: Path) -> None:
         pytest.raises(LabkitError, match=r"out\.parquet: another labkit predict is writing it: wait, or name another"),
     ):
         predict_file("e", parted / "rows", parted / "out.parquet")
+
+
+def test_parts_are_not_shared_with_a_process_that_opened_their_lock_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = tmp_path / "out.csv"
+    take_lock = batch_parts.take_lock
+
+    def finish_and_take(handle: int, *, is_waiting: bool) -> bool:
+        monkeypatch.setattr(batch_parts, "take_lock", take_lock)
+        with batch_parts.open_parts(destination, {}):
+            pass
+        return take_lock(handle, is_waiting=is_waiting)
+
+    monkeypatch.setattr(batch_parts, "take_lock", finish_and_take)
+    with (
+        batch_parts.open_parts(destination, {}) as parts,
+        pytest.raises(LabkitError, match="another labkit predict is writing it"),
+        batch_parts.open_parts(destination, {}),
+    ):
+        assert parts.folder.is_dir()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -139,18 +205,51 @@ def test_known_true_values_are_scored_over_all_parts(
     assert str(sampled).startswith("roc_auc on 40 of these rows ")
 
 
+HUGE = 2**53 + 1
+
+
 @pytest.mark.slow
-def test_a_type_that_differs_between_parts_fits_all(parted: Path) -> None:
-    ids = pd.Series([*range(7), *[None] * 5], dtype="Int64")
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+@pytest.mark.parametrize("n_first", [7, 12])
+def test_kept_integers_are_exact_beside_missing_values(parted: Path, name: str, n_first: int) -> None:
+    ids = pd.Series([*range(HUGE, HUGE + 6), *[None] * 6], dtype="Int64")
     at = pd.to_datetime(["2024-01-01 00:00"] * 7 + ["2024-01-01 10:30"] * 5)
-    for name, rows in (("a", slice(0, 7)), ("b", slice(7, 12))):
-        INPUTS.assign(id=ids, at=at)[rows].to_parquet(parted / "rows" / f"{name}.parquet", index=False)
-    predict_file("e", parted / "rows", parted / "out.csv", keep=["id", "at"])
-    lines = (parted / "out.csv").read_text().splitlines()
-    assert [line.split(",")[1:3] for line in (lines[1], lines[12])] == [
-        ["0.0", "2024-01-01 00:00:00"],
-        ["", "2024-01-01 10:30:00"],
-    ]
+    rows = INPUTS.assign(id=ids, at=at, is_kept=ids.gt(HUGE), code=ids)
+    rows.head(n_first).to_parquet(parted / "rows" / "a.parquet", index=False)
+    rows[n_first:].to_parquet(parted / "rows" / "b.parquet", index=False)
+    if n_first == 12:
+        (parted / "rows" / "b.parquet").unlink()
+    predict_file("e", parted / "rows", parted / name, keep=["id", "at", "is_kept", "code"])
+    if name == "out.parquet":
+        schema = pq.read_schema(parted / name)
+        assert [schema.field(kept).type for kept in ("id", "is_kept", "code")] == [pa.int64(), pa.bool_(), pa.int64()]
+        found = pq.read_table(parted / name).select(["id", "is_kept"]).to_pydict()
+        assert found["id"] == [*range(HUGE, HUGE + 6), *[None] * 6]
+        assert found["is_kept"] == [False, *[True] * 5, *[None] * 6]
+        return
+    lines = [line.split(",") for line in (parted / name).read_text().splitlines()]
+    assert lines[1][1:5] == [str(HUGE), "2024-01-01 00:00:00", "False", str(HUGE)]
+    assert lines[12][1:5] == ["", "2024-01-01 10:30:00", "", ""]
+
+
+@pytest.mark.slow
+def test_kept_column_is_missing_in_a_whole_file(parted: Path) -> None:
+    INPUTS.head(7).assign(id=HUGE, note="a").to_parquet(parted / "rows" / "a.parquet", index=False)
+    INPUTS.tail(5).assign(id=None, note=None).to_parquet(parted / "rows" / "b.parquet", index=False)
+    predict_file("e", parted / "rows", parted / "out.parquet", keep=["id", "note"])
+    found = pq.read_table(parted / "out.parquet").select(["id", "note"]).to_pydict()
+    assert found == {"id": [HUGE] * 7 + [None] * 5, "note": ["a"] * 7 + [None] * 5}
+
+
+@pytest.mark.slow
+def test_integers_that_fit_no_type_of_all_files_are_refused(parted: Path) -> None:
+    INPUTS.head(7).assign(id=HUGE).to_parquet(parted / "rows" / "a.parquet", index=False)
+    INPUTS.tail(5).assign(id=0.5).to_parquet(parted / "rows" / "b.parquet", index=False)
+    with pytest.raises(
+        LabkitError, match=r"a\.parquet: column 'id' is int64 .* double does not hold exactly .*: write it"
+    ):
+        predict_file("e", parted / "rows", parted / "out.csv", keep=["id"])
+    assert [path.name for path in parted.iterdir()] == ["rows"]
 
 
 BAD_FOLDERS = [

@@ -163,7 +163,7 @@ def load(root: Path, release: Path, source: str, *options: str) -> tuple[pd.Data
     with open_joined_rows(
         root / source, make_shop_params(root), opened, labels={}, keep=["days_until_known"], tables=tables
     ) as joined:
-        return pd.concat(joined.read(7)), dict(joined.origins)
+        return pd.concat(rows for rows, _ in joined.read(7)), dict(joined.origins)
 
 
 def test_files_with_rows_of_the_main_table_are_joined(work: Path, release: Path) -> None:

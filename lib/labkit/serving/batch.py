@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from labkit import paths
 from labkit.errors import DataError, ModelError, ParamsError
@@ -33,6 +34,7 @@ from labkit.serving.batch_files import (
     THRESHOLD,
     TRUE_VALUE,
     check_batch_files,
+    find_file_states,
     list_carried,
     list_row_files,
 )
@@ -182,9 +184,10 @@ def predict_file(
         labels = {**opened.row_features.categories_, params.data.target.column: opened.facts["classes"]}
         with open_joined_rows(source, params, opened, labels=labels, keep=keep, tables=tables or {}) as joined:
             n_rows, origins = joined.rows.n_rows, joined.origins
-            plan = make_plan(source, params, champion, keep=keep, tables=joined.files)
+            plan = make_plan(params, champion, keep=keep, states=joined.states)
             with open_parts(destination, plan) as parts:
                 n_parts, counts, is_scored = predict_parts(joined, opened, parts, params, keep=keep, show=show)
+                check_unchanged(source, joined.states)
                 columns = parts.join(destination, n_parts).names
                 score = score_parts(parts, n_parts, n_rows, opened.facts, params) if is_scored else None
         remarks = counts.describe(opened.row_features)
@@ -204,18 +207,24 @@ def predict_file(
 
 
 def make_plan(
-    source: Path, params: Params, champion: registry.Version, *, keep: Sequence[str], tables: Sequence[Path]
+    params: Params, champion: registry.Version, *, keep: Sequence[str], states: Mapping[Path, tuple[int, int]]
 ) -> dict[str, Any]:
     """Return what the predictions depend on, as plain data; files by size and time of their last change."""
-    files = [(path, path.stat()) for path in [*list_row_files(source), *tables]]
     return {
         "release": champion.digest,
         "params": digest([params.model_dump_json()]),
         "keep": list(keep),
-        "files": [[str(path.absolute()), state.st_size, state.st_mtime_ns] for path, state in files],
+        "files": [[str(path.absolute()), *state] for path, state in states.items()],
         "part_rows": PART_ROWS,
         "labkit": version("labkit"),
     }
+
+
+def check_unchanged(source: Path, states: Mapping[Path, tuple[int, int]]) -> None:
+    """Refuse rows of files that changed since they were opened."""
+    found = find_file_states([*states, *list_row_files(source)])
+    if changed := [path for path in {**states, **found} if found.get(path) != states.get(path)]:
+        raise DataError(f"{changed[0]}: changed while it was read: predict again when it is complete")
 
 
 def predict_parts(
@@ -236,16 +245,17 @@ def predict_parts(
     """
     inputs, target = opened.row_features.inputs_, params.data.target.column
     progress, counts, is_scored, n_done, number = BatchProgress(show), InputCounts(), True, 0, -1
-    for number, loaded in enumerate(joined.read(PART_ROWS)):
+    for number, (loaded, given) in enumerate(joined.read(PART_ROWS)):
         facts = parts.find_facts(number, len(loaded))
         is_kept = facts is not None
         if facts is None:
             rows = loaded[[name for name in loaded if name in inputs or name == target]]
             predictions = make_prediction_table(opened.predict(rows), opened.facts)
-            carried = select_carried(loaded, params, keep)
             is_known = target in rows and not rows[target].isna().any()
             true = {TRUE_VALUE: rows[target].to_numpy()} if is_known else {}
-            made = pd.concat([carried, predictions], axis="columns").assign(**true)
+            made = pa.Table.from_pandas(predictions.assign(**true), preserve_index=False)
+            carried = select_carried(given, params, keep, n_before=n_done)
+            made = pa.table({**carried, **dict(zip(made.column_names, made.columns, strict=True))})
             facts = {"counts": InputCounts.count(rows, opened.row_features).to_dict(), "is_known": bool(is_known)}
             parts.save(number, made, facts)
         counts.add(InputCounts.from_dict(facts["counts"]))
@@ -266,12 +276,12 @@ def score_parts(parts: Parts, n_parts: int, n_rows: int, facts: Mapping[str, Any
     return score if score is None or every == 1 else replace(score, n_rows=len(rows))
 
 
-def select_carried(loaded: pd.DataFrame, params: Params, keep: Sequence[str]) -> pd.DataFrame:
+def select_carried(given: pa.Table, params: Params, keep: Sequence[str], *, n_before: int) -> dict[str, Any]:
     """Return the columns that identify the rows, or their numbers from 1 on, and the columns to keep."""
-    carried = loaded[[name for name in list_carried(params, keep) if name in loaded]].reset_index(drop=True)
-    if not any(name in loaded for name in params.wrangling.list_identifiers()):
-        carried.insert(0, ROW, loaded.index + 1)
-    return carried
+    carried = {name: given.column(name) for name in list_carried(params, keep) if name in given.column_names}
+    if any(name in given.column_names for name in params.wrangling.list_identifiers()):
+        return carried
+    return {ROW: pa.array(np.arange(n_before + 1, n_before + 1 + given.num_rows)), **carried}
 
 
 def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:

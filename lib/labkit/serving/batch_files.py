@@ -5,6 +5,7 @@ Checked before the model is fetched, and without heavy imports, so that a misspe
 
 import csv
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from labkit.console import make_printable
@@ -94,6 +95,16 @@ def list_row_files(source: Path) -> list[Path]:
         first, other = (f"{found[place].name!r} ({endings[place]})" for place in (0, odd[0]))
         raise DataError(f"{make_printable(str(source))}: {first} and {other} differ in format: give one format only")
     return found
+
+
+def find_file_states(files: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """Return size and time of the last change of each file that exists, by which a change is detected."""
+    states = {}
+    for path in files:
+        with suppress(OSError):
+            state = path.stat()
+            states[path] = (state.st_size, state.st_mtime_ns)
+    return states
 
 
 def check_destination(destination: Path, source: Path, *, overwrite: bool, carried: Sequence[str] = ()) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from labkit.data.computed_columns import add_column, list_computed, read_target
 from labkit.data.reading.formats import DELIMITERS, find_ending, name_format
 from labkit.data.reading.raw_table import RawTable, Source, open_file
-from labkit.errors import DataError, get_first_line, list_briefly, name_nearest
+from labkit.errors import DataError, list_briefly, name_nearest
 from labkit.features import expressions
 from labkit.features.arrays import number_to_string
 from labkit.features.parse_text import read_yes_no
@@ -25,6 +25,7 @@ from labkit.features.table_columns import is_numeric
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
 from labkit.serving.batch_files import check_carried, check_source, list_carried, list_row_files
+from labkit.serving.batch_types import cast_columns, concatenate, find_types
 
 LIFTED = {"max_rows": sys.maxsize, "max_bytes": sys.maxsize}
 """Limits of tables that are read in batches, of which memory never holds more than one."""
@@ -79,7 +80,8 @@ def load_rows(
     check_source(source)
     with name_by_format(source) as path:
         spec = follow_ending(params.data.tables[params.data.main_table], path)
-        (rows,) = open_batches([Source(path, str(source))], params, spec, inputs, labels or {}, keep).read(sys.maxsize)
+        opened = open_batches([Source(path, str(source))], params, spec, inputs, labels or {}, keep)
+        ((rows, _),) = opened.read(sys.maxsize)
         return rows
 
 
@@ -119,20 +121,28 @@ class RowBatches:
         out, as the model applies the rule.
     labels
         See `load_rows`.
+    types
+        Type of each column that holds the values of all files.
     """
 
     table: RawTable
     params: Params
     kinds: Mapping[str, str]
     labels: Mapping[str, Sequence[object]]
+    types: Mapping[str, pa.DataType]
 
     @property
     def n_rows(self) -> int:
         """Number of rows."""
         return self.table.n_rows
 
-    def read(self, n_rows: int) -> Iterator[pd.DataFrame]:
+    def read(self, n_rows: int) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
         """Yield the rows in batches of `n_rows`, the last one smaller; the index counts all rows from 0.
+
+        Yields
+        ------
+        tuple of pandas.DataFrame and pyarrow.Table
+            The rows as the model takes them, and as they are in the files.
 
         Raises
         ------
@@ -140,9 +150,10 @@ class RowBatches:
             A value does not have the type of its column.
         """
         n_before = 0
-        for batch in rebatch(self.table.read(), n_rows, self.table.where):
+        tables = (cast_columns(table, self.types, self.table.where) for table in self.table.read())
+        for batch in rebatch(tables, n_rows, self.table.where):
             rows = self.prepare(batch.to_pandas())
-            yield rows.set_axis(pd.RangeIndex(n_before, n_before + len(rows)))
+            yield rows.set_axis(pd.RangeIndex(n_before, n_before + len(rows))), batch
             n_before += len(rows)
 
     def prepare(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -174,15 +185,6 @@ def rebatch(tables: Iterable[pa.Table], n_rows: int, where: str) -> Iterator[pa.
         yield concatenate(held, where)
 
 
-def concatenate(tables: Sequence[pa.Table], where: str) -> pa.Table:
-    """Return the rows of tables; whole numbers and others are of one kind, strings of another."""
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        what = f"a column has another type in a later file ({get_first_line(error)})"
-        raise DataError(f"{where}: {what}: write it alike in all files") from error
-
-
 def open_batches(
     sources: list[Source],
     params: Params,
@@ -211,7 +213,8 @@ def open_batches(
     as_written = {**as_read, **dict.fromkeys(carried, "category")}
     table = restrict(spec, kept, as_written, skip=[name for name in names if name not in kept])
     wanted = {**as_read, **({target: "category"} if target in labels and target not in typed else {})}
-    return RowBatches(RawTable(params.data.main_table, table, sources), params, wanted, labels)
+    raw = RawTable(params.data.main_table, table, sources)
+    return RowBatches(raw, params, wanted, labels, find_types(raw))
 
 
 def list_needed(params: Params, inputs: Mapping[str, str], names: list[str]) -> list[str]:

@@ -4,9 +4,8 @@ A prediction that was killed goes on where it stopped. The destination appears o
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import pyarrow.parquet as pq
 
 from labkit.errors import DataError, LabkitError, ParamsError
 from labkit.serving.batch_files import TRUE_VALUE
+from labkit.serving.batch_types import cast_columns, concatenate, unify_types
 from labkit.storage.atomic import atomic_write, parse_json, write_json
-from labkit.storage.locks import open_lock, take_lock
+from labkit.storage.locks import is_in_place, open_lock, take_lock
 
 PLAN, LOCK, FACTS = "plan.json", "lock", b"labkit"
 """Names of the file that says what the parts belong to, of the lock, and of the facts in the metadata of a part."""
@@ -35,10 +35,9 @@ class Parts:
         """Return the path of a part."""
         return self.folder / f"{number:06}.parquet"
 
-    def save(self, number: int, predictions: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+    def save(self, number: int, predictions: pa.Table, facts: Mapping[str, Any]) -> None:
         """Write a part, with facts on it as plain data."""
-        table = pa.Table.from_pandas(predictions, preserve_index=False)
-        table = table.replace_schema_metadata({FACTS: json.dumps(facts).encode()})
+        table = predictions.replace_schema_metadata({FACTS: json.dumps(facts).encode()})
         with atomic_write(self.name(number)) as beside:
             pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
 
@@ -64,24 +63,27 @@ class Parts:
             return None
         return facts if table.num_rows == n_rows and isinstance(facts, dict) else None
 
-    def find_schema(self, n_parts: int) -> pa.Schema:
+    def find_schema(self, n_parts: int, where: str) -> pa.Schema:
         """Return the columns of the destination, of types that hold the values of all parts."""
         schemas = [pq.read_schema(self.name(number)).remove_metadata() for number in range(n_parts)]
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
-        return pa.schema([field for field in schema if field.name != TRUE_VALUE])
+        shown = [pa.schema([field for field in schema if field.name != TRUE_VALUE]) for schema in schemas]
+        return pa.schema(list(unify_types(shown, where).items()))
 
     def join(self, destination: Path, n_parts: int) -> pa.Schema:
         """Write the destination from all parts, and return its columns."""
-        schema = self.find_schema(n_parts)
+        schema = self.find_schema(n_parts, str(destination))
+        types = dict(zip(schema.names, schema.types, strict=True))
+        tables = (self.load(number).select(schema.names).replace_schema_metadata() for number in range(n_parts))
+        parts = (cast_columns(table, types, str(destination)) for table in tables)
         with atomic_write(destination) as beside:
             if destination.suffix == ".parquet":
                 with pq.ParquetWriter(beside, schema, compression="zstd", write_page_checksum=True) as writer:
-                    for number in range(n_parts):
-                        writer.write_table(self.load(number).select(schema.names).cast(schema))
+                    for part in parts:
+                        writer.write_table(part)
             else:
                 with beside.open("w", encoding="utf-8", newline="") as stream:
-                    for number in range(n_parts):
-                        frame = self.load(number).select(schema.names).cast(schema).to_pandas()
+                    for number, part in enumerate(parts):
+                        frame = part.to_pandas(integer_object_nulls=True)
                         write_times(frame).to_csv(stream, index=False, header=number == 0)
         return schema
 
@@ -93,7 +95,7 @@ class Parts:
             places = pa.array(np.arange(-n_before % every, part.num_rows, every))
             taken.append(part.take(places).replace_schema_metadata())
             n_before += part.num_rows
-        return pa.concat_tables(taken, promote_options="permissive").to_pandas()
+        return concatenate(taken, str(self.folder)).to_pandas()
 
 
 def write_times(frame: pd.DataFrame) -> pd.DataFrame:
@@ -119,21 +121,38 @@ def open_parts(destination: Path, plan: Mapping[str, Any]) -> Iterator[Parts]:
         Another process is writing the destination.
     """
     folder = destination.with_name(f".{destination.name}.parts")
-    with open_lock(folder / LOCK) as handle:
-        if not take_lock(handle, is_waiting=False):
-            raise ParamsError(f"{destination}: another labkit predict is writing it: wait, or name another file")
+    with ExitStack() as held:
+        while True:
+            handle = held.enter_context(open_lock(folder / LOCK))
+            if not take_lock(handle, is_waiting=False):
+                raise ParamsError(f"{destination}: another labkit predict is writing it: wait, or name another file")
+            if is_in_place(handle, folder / LOCK):
+                break
         if load_plan(folder) != plan:
-            for path in folder.iterdir():
-                if path.name != LOCK:
-                    path.unlink()
+            clear_parts(folder)
             write_json(folder / PLAN, plan)
         try:
             yield Parts(folder)
         except LabkitError as error:
             if error.exit_code == 2:  # the input is at fault, so the parts are of no use
-                shutil.rmtree(folder)
+                remove_parts(folder)
             raise
-        shutil.rmtree(folder)
+        remove_parts(folder)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove all files of a folder except for its lock."""
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            path.unlink()
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove a folder of parts: its lock at the end, as another process may take the folder from then on."""
+    clear_parts(folder)
+    (folder / LOCK).unlink()
+    with suppress(OSError):  # the other process has its lock in it
+        folder.rmdir()
 
 
 def load_plan(folder: Path) -> Any:

@@ -20,7 +20,7 @@ from labkit.features.main_table import MainTable
 from labkit.features.table_columns import take_columns
 from labkit.model.release.bundle import Release
 from labkit.params.experiment import Params
-from labkit.serving.batch_files import check_source
+from labkit.serving.batch_files import check_source, find_file_states, list_row_files
 from labkit.serving.batch_input import (
     RowBatches,
     check_numbers,
@@ -69,23 +69,24 @@ class JoinedBatches:
         How they are joined; None if they have the joined columns.
     origins
         Where the rows of each joined table came from; empty if none is joined here.
-    files
-        The files among these.
+    states
+        State of each file with rows when it was opened; see `find_file_states`.
     """
 
     rows: RowBatches
     main_table: MainTable | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
-    files: Sequence[Path] = ()
+    states: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
 
-    def read(self, n_rows: int) -> Iterator[pd.DataFrame]:
+    def read(self, n_rows: int) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
         """Yield the rows with the columns of the model in batches; see `labkit.serving.batch_input.RowBatches.read`."""
-        for rows in self.rows.read(n_rows):
+        for rows, given in self.rows.read(n_rows):
             if self.main_table is None:
-                yield rows
+                yield rows, given
                 continue
             made = self.main_table.join(take_columns(rows, self.main_table.columns))
-            yield rows.join(pd.DataFrame({name: made[name] for name in made if name not in rows}, index=rows.index))
+            added = pd.DataFrame({name: made[name] for name in made if name not in rows}, index=rows.index)
+            yield rows.join(added), given
 
 
 @contextmanager
@@ -114,7 +115,11 @@ def open_joined_rows(
     DataError
         As `load_rows`; the source mixes columns of both forms; or rows of a table share their key.
     """
-    inputs, main_table, names = opened.row_features.inputs_, opened.main_table, load_header(source, params)
+    inputs, main_table, row_files = opened.row_features.inputs_, opened.main_table, list_row_files(source)
+    needed = () if main_table is None else main_table.tables
+    near = {name: path for name in needed if (path := tables.get(name) or find_raw_file(params.experiment, name))}
+    states = find_file_states([*row_files, *near.values()])  # before anything is read of them
+    names = load_header(source, params)
     if main_table is not None and (mixture := main_table.describe_mixture(names)):
         raise DataError(f"{source}: {mixture}")
     if main_table is None or not main_table.fits(names):
@@ -124,8 +129,7 @@ def open_joined_rows(
         joined, origins = None, dict[str, str]()
     else:
         joined, origins = add_tables(main_table, params, tables)
-    named = [name for name, origin in origins.items() if origin != RELEASE]
-    files = [path for name in named if (path := tables.get(name) or find_raw_file(params.experiment, name))]
+    files = [*row_files, *(near[name] for name, origin in origins.items() if origin != RELEASE)]
     taken = inputs if joined is None else joined.columns
     with ExitStack() as opening:
         try:
@@ -134,7 +138,7 @@ def open_joined_rows(
             if main_table is None and params.data.joins and {*inputs} - {*names}:
                 raise DataError(f"{error}; {ONLY_JOINED}") from error
             raise
-        yield JoinedBatches(rows, joined, origins, files)
+        yield JoinedBatches(rows, joined, origins, {path: states[path] for path in files if path in states})
 
 
 def add_tables(main_table: MainTable, params: Params, files: Mapping[str, Path]) -> tuple[MainTable, dict[str, str]]:

@@ -46,6 +46,14 @@ def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
     return True
 
 
+def is_in_place(handle: int, path: Path) -> bool:
+    """Return whether an open lock file still has its path, where its holders remove it: else it locks nothing."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Run the block in one process at a time, waiting for others.
