@@ -4,15 +4,17 @@ They come late, for some rows only, twice, or for rows that nobody knows: all of
 stops a check.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from labkit import paths
 from labkit.data.computed_columns import read_target
@@ -20,6 +22,7 @@ from labkit.data.labels.agreement import resolve_labels
 from labkit.data.labels.bulk import find_first_judged
 from labkit.data.labels.judgements import MODEL, read_judgements
 from labkit.errors import DataError, MissingDataError, ParamsError, name_nearest
+from labkit.features.arrays import make_category
 from labkit.monitoring.current_rows import to_floats
 from labkit.params.experiment import Params
 from labkit.params.tables import Target
@@ -28,6 +31,8 @@ from labkit.units import format_count
 
 ID, TRUE = "id", "true"
 """Columns of a file with true values; the second may also have the name of the target."""
+LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""Times of reports are from 0 to this, in seconds since 1970."""
 
 
 @dataclass
@@ -62,11 +67,12 @@ class Outcomes:
     n_chosen: int = 0
 
     def add(self, id: str, value: Any, at: float | None = None) -> None:
-        """Add a true value; a later one of the same id counts instead of it."""
+        """Add a true value; a later one of the same id counts instead of it, and instead of when that was reported."""
         if id in self.values:
             self.n_repeated += 1
             self.n_changed += str(self.values[id]) != str(value)
         self.values[id] = value
+        self.reported.pop(id, None)
         if at is not None:
             self.reported[id] = at
 
@@ -94,16 +100,37 @@ def load_feedback(path: Path, now: datetime) -> Outcomes:
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             content = msgspec.json.decode(line, type=dict[str, Any])
-            id, value, at = str(content["id"]), content["true"], content.get("time")
+            id, value, at = str(content["id"]), content["true"], read_report_time(content.get("time"))
         except (ValueError, KeyError):
             found.n_damaged += 1
             continue
-        known = float(at) if isinstance(at, int | float) else None
-        if known is not None and known > now.timestamp():
+        if at is not None and at > now.timestamp():
             found.n_ahead += 1
         elif value is not None:
-            found.add(id, value, known)
+            found.add(id, value, at)
     return found
+
+
+def read_report_time(value: Any) -> float | None:
+    """Return when a true value was reported, None if that is not known; raise ValueError if it cannot be a time."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
+        raise ValueError(f"{value!r} is not a time")
+    return float(value)
+
+
+def to_ids(values: pd.Series) -> pd.Series:
+    """Return ids as strings, None where missing; 1, 1.0 and a column of strings like "1.0" are the same ids.
+
+    >>> [to_ids(pd.Series(ids)).tolist() for ids in ([1.0, None], ["2.0", "10.0"], ["1.0", "b"])]
+    [['1', None], ['2', '10'], ['1.0', 'b']]
+    """
+    ids = [make_category(value) for value in values.astype(object)]
+    # With a missing value pandas writes a column of whole numbers with a fraction.
+    if all(id is None or re.fullmatch(r"-?\d+\.0", id) for id in ids):
+        ids = [id if id is None else id.removesuffix(".0") for id in ids]
+    return pd.Series(ids, index=values.index, dtype=object)
 
 
 def load_outcomes_file(path: Path, target: Target, *, key: str = ID) -> Outcomes:
@@ -130,16 +157,19 @@ def load_outcomes_file(path: Path, target: Target, *, key: str = ID) -> Outcomes
                 raise ParamsError(f"--outcomes {path}: no column {name!r}: {name_nearest(name, names)}")
         columns = [key, value]
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path, columns=columns)
+            arrow = pq.read_table(path, columns=columns, partitioning=None)
+            table = arrow.to_pandas(ignore_metadata=True)
+            # Not by pandas: with a missing value it rounds whole numbers to floats.
+            table[key] = pd.Series(arrow[key].to_pylist(), dtype=object)
         else:
             table = pd.read_csv(path, usecols=columns, dtype=str)
     except (OSError, ValueError) as error:
         raise DataError(f"--outcomes {path}: cannot be read: {error}") from error
     read = read_target(table.rename(columns={value: target.column}), target)
     found = Outcomes(key)
-    is_known = read[target.column].notna() & read[key].notna()
-    for id, true in read.loc[is_known, [key, target.column]].itertuples(index=False):
-        found.add(str(id), true)
+    for id, true in zip(to_ids(read[key]), read[target.column], strict=True):
+        if id is not None and pd.notna(true):
+            found.add(id, true)
     return found
 
 
@@ -163,13 +193,16 @@ def load_labels(params: Params, table: Path, key: str, keys: pd.Series) -> Outco
     log = read_judgements(params.experiment)
     own = [one for one in log.list_current() if one.source.rpartition(":")[2] == key]
     own = [one for one in own if find_labelled_table(one.source) == table.resolve()]
-    names = keys.dropna().astype(str)
+    # As strings in two ways: as labels name their rows, and as true values are joined.
+    keys = keys.dropna()
+    names = keys.astype(str)
+    ids = dict(zip(names, to_ids(keys), strict=True))
     measured = {*names.iloc[find_first_judged(names, own, params.seed)]}
     labels, _ = resolve_labels(one for one in own if one.annotator != MODEL)
     is_measured = labels["key"].isin(measured)
     found = Outcomes(key, n_damaged=len(log.faults), n_chosen=int((~is_measured).sum()))
     for id, true in labels.loc[is_measured, ["key", "label"]].itertuples(index=False):
-        found.add(str(id), true)
+        found.add(ids[id], true)
     return found
 
 

@@ -1,7 +1,7 @@
 """Predictions of a released model joined with the true values that are known by now."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +21,10 @@ from labkit.monitoring.outcomes import (
     list_label_keys,
     load_feedback,
     load_labels,
+    to_ids,
 )
-from labkit.monitoring.reference_performance import collect_columns, concat_columns
-from labkit.monitoring.row_batches import Batch
+from labkit.monitoring.reference_performance import collect_columns, concat_columns, to_series
+from labkit.monitoring.row_batches import Batch, Column
 from labkit.monitoring.window_counts import take_rows
 from labkit.params.experiment import Params
 from labkit.serving.settings import FEEDBACK
@@ -51,6 +52,10 @@ class ScoredRows:
         Cleaned columns of the rows with true values only, in their order.
     faults, remarks
         What is strange about the true values, and what readers have to know; clauses.
+    groups
+        Value of the split's group column of each row, shape (n_rows,); None if the rows do not have the column.
+    is_cut
+        Whether earlier rows of the log are left out.
     """
 
     output: np.ndarray
@@ -60,6 +65,8 @@ class ScoredRows:
     columns: Mapping[str, pd.Series] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    groups: pd.Series | None = None
+    is_cut: bool = False
 
     @property
     def known(self) -> np.ndarray:
@@ -86,7 +93,8 @@ def score_current(
     """
     if current.is_log and current.path is not None:
         found = load_feedback(current.path.parent / FEEDBACK, now)
-        return score_log(current, current.path, found if given is None else merge_outcomes(found, given), now)
+        known = found if given is None else merge_outcomes(found, given)
+        return score_log(current, current.path, known, now, group=params.data.split.group)
     if current.frame is None or current.output is None:
         is_large = current.path is not None or (current.frame is not None and len(current.frame) > 0)
         return ScoredRows(np.empty(0), np.empty(0), remarks=["these rows were not predicted"] if is_large else [])
@@ -98,7 +106,12 @@ def score_current(
 
 def merge_outcomes(reported: Outcomes, given: Outcomes) -> Outcomes:
     """Return the true values of both; those of the second count where both have one."""
-    merged = replace(reported, values={**reported.values}, n_damaged=reported.n_damaged + given.n_damaged)
+    merged = replace(
+        reported,
+        values={**reported.values},
+        reported={**reported.reported},
+        n_damaged=reported.n_damaged + given.n_damaged,
+    )
     merged.n_repeated, merged.n_changed = (
         first + second for first, second in ((merged.n_repeated, given.n_repeated), (merged.n_changed, given.n_changed))
     )
@@ -122,7 +135,7 @@ def score_frame(
     classes = tuple(current.release.facts.get("classes") or ())
     faults, remarks = [], []
     if outcomes is not None:
-        ids = frame[outcomes.key].map(lambda id: None if pd.isna(id) else str(id))
+        ids = to_ids(frame[outcomes.key])
         is_twin = ids.duplicated(keep=False) & ids.isin(outcomes.values)
         found = ids.map(outcomes.values).astype(object).where(~is_twin, None)
         n_unknown = len(outcomes.values.keys() - {*ids})
@@ -131,8 +144,7 @@ def score_frame(
     elif params.data.target.column in frame:
         found = frame[params.data.target.column]
     else:
-        return ScoredRows(output, np.full(len(frame), np.nan), take_prediction_times(frame))
-    true, n_unreadable = encode_known(found, classes)
+        found = pd.Series(None, index=frame.index, dtype=object)
     times = take_prediction_times(frame)
     if times is not None:
         kept = times <= np.datetime64(now.replace(tzinfo=None), "us")
@@ -141,10 +153,12 @@ def score_frame(
             is_new = times.astype("datetime64[s]") > seen_until
             remarks = [*remarks, *describe_seen(int((kept & ~is_new).sum()))]
             kept &= is_new
-        frame, output, true, times = frame[kept], output[kept], true[kept], times[kept]
+        frame, output, found, times = frame[kept], output[kept], found[kept], times[kept]
+    true, n_unreadable = encode_known(found, classes)
     faults += describe_unreadable(n_unreadable, classes)
     columns = collect_columns(frame[~np.isnan(true)], current.release.row_features)
-    return ScoredRows(output, true, times, columns=columns, faults=faults, remarks=remarks)
+    groups = frame.get(params.data.split.group) if params.data.split.group else None
+    return ScoredRows(output, true, times, columns=columns, faults=faults, remarks=remarks, groups=groups)
 
 
 def take_prediction_times(frame: pd.DataFrame) -> np.ndarray | None:
@@ -189,7 +203,7 @@ class LogReader:
     Attributes
     ----------
     ids, other_ids
-        Ids of its rows, and of those of other releases.
+        Ids of its rows, and those with a true value of rows of other releases.
     n_twins
         Rows with an id that came before.
     n_early
@@ -204,8 +218,8 @@ class LogReader:
     n_twins: int = 0
     n_early: int = 0
 
-    def take(self, batch: Batch, digest: str) -> tuple[np.ndarray, ScoredRows]:
-        """Return the positions of the rows of a batch to keep, and their predictions with true values as reported."""
+    def take(self, batch: Batch, digest: str) -> tuple[np.ndarray, list[str], ScoredRows]:
+        """Return the rows of a batch to keep: positions, ids, and predictions with true values as reported."""
         lines, times = batch.lines or (), batch.times
         assert times is not None
         until = np.datetime64(self.now.replace(tzinfo=None), "us")
@@ -213,7 +227,8 @@ class LogReader:
         for place, line in enumerate(lines):
             id = str(line.get("id"))
             if line.get("digest") != digest:
-                self.other_ids.add(id)
+                if id in self.outcomes.values:
+                    self.other_ids.add(id)
             elif id in self.ids:
                 self.n_twins += 1
             else:
@@ -228,7 +243,11 @@ class LogReader:
         given = [self.find_true(id, times[place]) for id, place in zip(ids, rows, strict=True)]
         true = np.array(given, dtype=object)
         requests = np.array([id.rpartition("-")[0] for id in ids], dtype=object)
-        return rows, ScoredRows(output[is_known], true, times[rows], requests)
+        return rows, ids, ScoredRows(output[is_known], true, times[rows], requests)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Drop ids of rows that are left out, but for those with a true value, so that memory stays bounded."""
+        self.ids.difference_update(id for id in ids if id not in self.outcomes.values)
 
     def find_true(self, id: str, time: np.datetime64) -> Any:
         """Return the true value of a row; None without one, and if it was reported before the row was predicted."""
@@ -239,40 +258,69 @@ class LogReader:
         return self.outcomes.values.get(id)
 
 
-def score_log(current: Current, folder: Path, outcomes: Outcomes, now: datetime) -> ScoredRows:
-    """Join the rows of a log; see `score_current`."""
+@dataclass
+class LogPart:
+    """Rows of one batch of a log: ids, predictions, cleaned columns of those with true values, values left out."""
+
+    ids: list[str]
+    scored: ScoredRows
+    columns: Mapping[str, Column]
+    n_unreadable: int
+    n_early: int
+
+
+def score_log(
+    current: Current, folder: Path, outcomes: Outcomes, now: datetime, *, group: str | None = None
+) -> ScoredRows:
+    """Join the rows of a log; see `score_current`.
+
+    Parameters
+    ----------
+    group
+        The split's group column; None without one.
+    """
     digest = compute_release_digest(current.release.folder)
     reader = LogReader(current, outcomes, now)
-    parts: deque[tuple[ScoredRows, Mapping[str, Any]]] = deque()
-    n_rows, classes = 0, tuple(current.release.facts.get("classes") or ())
-    n_unreadable = 0
+    parts: deque[LogPart] = deque()
+    n_rows, is_cut, classes = 0, False, tuple(current.release.facts.get("classes") or ())
     # Its own counts of what cannot be read: those of the check are made by another pass.
     for batch in Current(current.name, True, current.release, path=folder).read():
-        rows, scored = reader.take(batch, digest)
-        scored.true, n_wrong = encode_known(pd.Series(scored.true, dtype=object), classes)
-        n_unreadable += n_wrong
+        n_early = reader.n_early
+        rows, ids, scored = reader.take(batch, digest)
+        scored.true, n_unreadable = encode_known(pd.Series(scored.true, dtype=object), classes)
+        if group is not None and group in batch.columns:
+            scored.groups = to_series(take_rows(batch.columns[group], rows))
         known = rows[~np.isnan(scored.true)]
-        parts.append((scored, {name: take_rows(values, known) for name, values in batch.columns.items()}))
-        n_rows += len(scored.output)
-        while n_rows - len(parts[0][0].output) >= MOST_ROWS:
-            n_rows -= len(parts.popleft()[0].output)
+        columns = {name: take_rows(values, known) for name, values in batch.columns.items()}
+        parts.append(LogPart(ids, scored, columns, n_unreadable, reader.n_early - n_early))
+        n_rows += len(ids)
+        while n_rows - len(parts[0].ids) >= MOST_ROWS:
+            dropped, is_cut = parts.popleft(), True
+            n_rows -= len(dropped.ids)
+            reader.forget(dropped.ids)
     n_unknown = len(outcomes.values.keys() - reader.ids - reader.other_ids)
-    faults = [*outcomes.describe_faults(), *count_left_out(n_unknown, reader.n_twins, reader.n_early)]
-    faults += describe_unreadable(n_unreadable, classes)
+    faults = [
+        *outcomes.describe_faults(),
+        *count_left_out(n_unknown, reader.n_twins, sum(part.n_early for part in parts)),
+    ]
+    faults += describe_unreadable(sum(part.n_unreadable for part in parts), classes)
     remarks = outcomes.describe_remarks()
     if n_others := len((outcomes.values.keys() & reader.other_ids) - reader.ids):
         remarks.append(f"{format_count(n_others, 'true value')} for a row of another release")
     if not parts:
         return ScoredRows(np.empty(0), np.empty(0), faults=faults, remarks=remarks)
-    every = [scored for scored, _ in parts]
+    every = [part.scored for part in parts]
+    groups = [one.groups for one in every if one.groups is not None]
     return ScoredRows(
         np.concatenate([one.output for one in every]),
         np.concatenate([one.true for one in every]),
         np.concatenate([one.times for one in every if one.times is not None]),
         np.concatenate([one.requests for one in every if one.requests is not None]),
-        concat_columns([columns for _, columns in parts]),
+        concat_columns([part.columns for part in parts]),
         faults,
         remarks,
+        pd.concat(groups, ignore_index=True) if groups else None,
+        is_cut,
     )
 
 

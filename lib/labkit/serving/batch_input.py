@@ -81,7 +81,11 @@ def load_rows(
     with name_by_format(source) as path:
         spec = follow_ending(params.data.tables[params.data.main_table], path)
         opened = open_batches([Source(path, str(source))], params, spec, inputs, labels or {}, keep)
-        ((rows, _),) = opened.read(sys.maxsize)
+        ((rows, table),) = opened.read(sys.maxsize)
+        for name in {*keep} - {*inputs, params.data.target.column}:
+            # Not by pandas: with a missing value it rounds whole numbers to floats.
+            if pa.types.is_integer(table.column(name).type):
+                rows[name] = table.column(name).cast(pa.string()).to_numpy()
         return rows
 
 
