@@ -101,9 +101,9 @@ def monitor(
     only noticed if the training rows have times.
 
     Where true values are known, metric, calibration, cost and groups of rows are compared with the holdout. They are
-    those reported to the service, in the file itself, in --outcomes, or given as labels. For the other rows the metric
-    is estimated from the probabilities. The verdict is added to data/EXPERIMENT/monitoring/history.jsonl and shown on
-    the page reports/EXPERIMENT/monitoring.html.
+    those reported to the service, in the file itself, in --outcomes, or given as labels. Of the latest rows, the
+    metric is also estimated from the probabilities. The verdict is added to data/EXPERIMENT/monitoring/history.jsonl
+    and shown on the page reports/EXPERIMENT/monitoring.html.
 
     Exit code: 0 for ok and watch, 3 for retrain, 4 for stop; 2 if the check could not be made.
 

@@ -5,8 +5,10 @@ Until true values come, and beside them, the metric is estimated from the model'
 `labkit.model.evaluation.expected`. How well such estimates have followed the true values is kept with each check.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from scipy import stats
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks, find_blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval, compute_intervals, compute_means, draw_weights, make_interval
-from labkit.model.evaluation.expected import estimate_cost, estimate_metric
+from labkit.model.evaluation.expected import estimate_cost, estimate_losses, estimate_metric, make_estimate
 from labkit.model.evaluation.metrics import compute_losses, is_greater_better, make_mean_score
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import compute_costs
@@ -31,8 +33,10 @@ FEWEST_LABELS = 50
 RECENT = np.timedelta64(28, "D")
 """Of a log, rows are compared that are at most so much earlier than the latest row with a true value."""
 MOST_SAMPLES = 500
-MOST_ESTIMATED = 100_000
-"""Latest rows of which the metric is estimated: each counts once for every class."""
+MOST_ESTIMATED = 200_000
+"""Most rows of which the metric is estimated, times classes, since each counts once for every class: the latest."""
+ESTIMATE_SAMPLES = 200
+"""Draws for the interval of the estimate."""
 REQUEST = "request"
 
 
@@ -64,6 +68,10 @@ class Performance:
     ----------
     n_rows, n_labelled, n_compared
         Rows predicted by this release, those with a true value, and those of them that were compared.
+    is_cut
+        Whether the rows are only the latest of a log.
+    compared_digest
+        Digest of the rows compared: equal for the same rows; None without any.
     first, last
         First and last day with a true value, `YYYY-MM-DD`; None without times.
     metric, reference
@@ -76,8 +84,8 @@ class Performance:
         The metric, and the cost per row at the threshold in force, of the rows compared; None without them.
     predictions, blocks
         The rows compared.
-    estimated, estimated_cost
-        What is expected of all rows by their probabilities alone.
+    n_estimated, estimated, estimated_cost
+        What is expected of the latest rows by their probabilities alone, and of how many.
     estimated_known
         What was expected of the rows compared: to be measured by `value`.
     worse
@@ -89,6 +97,8 @@ class Performance:
     metric: str
     classes: tuple[Any, ...] = ()
     n_compared: int = 0
+    is_cut: bool = False
+    compared_digest: str | None = None
     first: str | None = None
     last: str | None = None
     reference: ReferencePerformance | None = None
@@ -97,7 +107,8 @@ class Performance:
     cost: Interval | None = None
     predictions: Predictions | None = None
     blocks: Blocks | None = None
-    estimated: float | None = None
+    n_estimated: int = 0
+    estimated: Interval | None = None
     estimated_cost: float | None = None
     estimated_known: float | None = None
     worse: Sequence[WorseGroup] | None = None
@@ -110,8 +121,10 @@ class Performance:
         return {
             "metric": self.metric,
             "rows": self.n_rows,
+            "is_cut": self.is_cut,
             "labelled_rows": self.n_labelled,
             "compared_rows": self.n_compared,
+            "compared_digest": self.compared_digest,
             "first_day": self.first,
             "last_day": self.last,
             "resampled": self.resampled,
@@ -122,8 +135,12 @@ class Performance:
             "threshold": self.reference.threshold if self.reference else None,
             "mean_true": means.get("true"),
             "mean_prediction": means.get("prediction"),
-            "estimated": self.estimated,
+            "estimated_rows": self.n_estimated,
+            "estimated": self.estimated.value if self.estimated else None,
+            "estimated_interval": self.estimated.to_dict() if self.estimated else None,
             "estimated_cost": self.estimated_cost,
+            "holdout_estimated": self.reference.expected if self.reference else None,
+            "holdout_estimated_cost": self.reference.expected_cost if self.reference else None,
             "estimated_of_compared": self.estimated_known,
             "worse_groups": None if self.worse is None else [asdict(one) for one in self.worse],
             "remarks": list(self.remarks),
@@ -145,6 +162,7 @@ def measure_performance(
     days = name_days(scored.times, zone)
     found: dict[str, Any] = {
         "n_rows": len(scored.output),
+        "is_cut": scored.is_cut,
         "n_labelled": len(known),
         "metric": metric,
         "classes": tuple(release.facts.get("classes") or ()),
@@ -155,13 +173,13 @@ def measure_performance(
     if days is not None and len(known):
         found |= {"first": min(days[known]), "last": max(days[known])}
     every = make_scored_predictions(release, scored.output, np.nan_to_num(scored.true))
-    found |= dict(zip(("estimated", "estimated_cost"), estimate(every, metric, reference), strict=True))
+    found |= estimate(params, scored, every, metric=metric, reference=reference)
     chosen = choose_recent(scored)
     if len(chosen) < FEWEST_LABELS:
         return Performance(**found, n_compared=0)
     ours = every.take(chosen)
     columns = {name: values.iloc[np.searchsorted(known, chosen)] for name, values in scored.columns.items()}
-    blocks = find_scored_blocks(params, scored, chosen, columns).fit_length(compute_losses(ours))
+    blocks = find_scored_blocks(params, scored, chosen).fit_length(compute_losses(ours))
     drawn: dict[str, Any] = {
         "n_samples": min(params.evaluation.bootstrap_samples, MOST_SAMPLES),
         "seed": params.seed,
@@ -172,12 +190,13 @@ def measure_performance(
     return Performance(
         **found,
         n_compared=len(chosen),
+        compared_digest=compute_rows_digest(scored, chosen),
         resampled=str(blocks),
         value=None if np.isnan(value.value) else value,
         cost=measure_cost(ours, reference, confidence=sure, **drawn),
         predictions=ours,
         blocks=blocks,
-        estimated_known=estimate(ours, metric, reference)[0],
+        estimated_known=estimate_metric(metric, ours, recalibrate(ours, reference)) if ours.classes else None,
         worse=None if reference is None else find_worse_groups(columns, ours, blocks, reference, confidence=sure),
     )
 
@@ -206,13 +225,19 @@ def choose_recent(scored: ScoredRows) -> np.ndarray:
     return np.asarray(known[scored.times[known] > scored.times[known].max() - RECENT])
 
 
-def find_scored_blocks(
-    params: Params, scored: ScoredRows, chosen: np.ndarray, columns: Mapping[str, pd.Series]
-) -> Blocks:
+def compute_rows_digest(scored: ScoredRows, chosen: np.ndarray) -> str:
+    """Return a digest of rows by their predictions and times; it stays if a true value is corrected."""
+    digest = hashlib.blake2b(np.ascontiguousarray(scored.output[chosen]).tobytes(), digest_size=8)
+    if scored.times is not None:
+        digest.update(np.ascontiguousarray(scored.times[chosen]).tobytes())
+    return digest.hexdigest()
+
+
+def find_scored_blocks(params: Params, scored: ScoredRows, chosen: np.ndarray) -> Blocks:
     """Return the blocks of rows that are drawn together: groups, days, or the requests of a log."""
     group, times = params.data.split.group, scored.times
-    if group is not None and group in columns:
-        return Blocks(pd.factorize(columns[group].astype(str), sort=True)[0], group)
+    if group is not None and scored.groups is not None:
+        return Blocks(pd.factorize(scored.groups.iloc[chosen].astype(str), sort=True)[0], group)
     if params.data.time is not None and times is not None:
         rows = pd.DataFrame({PREDICT_AT: pd.DatetimeIndex(times[chosen], tz="UTC")})
         by_time = params.data.model_copy(update={"split": params.data.split.model_copy(update={"group": None})})
@@ -240,20 +265,33 @@ def measure_cost(
     return make_interval(float(costs.mean()), draws, confidence, blocks)
 
 
+def recalibrate(ours: Predictions, reference: ReferencePerformance | None) -> np.ndarray:
+    """Return probabilities as calibrated on the holdout, shape (n_rows, n_classes)."""
+    return ours.y_proba if reference is None else reference.recalibration.apply(ours.y_proba, ours.positive)
+
+
 def estimate(
-    ours: Predictions, metric: str, reference: ReferencePerformance | None
-) -> tuple[float | None, float | None]:
-    """Return the metric and the cost per row that probabilities alone let expect; None where that is unknown."""
-    if not ours.classes or not len(ours.y_true):
-        return None, None
-    latest = ours.take(np.arange(max(0, len(ours.y_true) - MOST_ESTIMATED), len(ours.y_true)))
-    calibrated = latest.y_proba
-    if reference is not None:
-        calibrated = reference.recalibration.apply(calibrated, latest.positive)
-    value = estimate_metric(metric, latest, calibrated)
-    if reference is None or reference.costs is None or reference.threshold is None:
-        return value, None
-    return value, estimate_cost(latest, calibrated, reference.threshold, reference.costs)
+    params: Params, scored: ScoredRows, every: Predictions, *, metric: str, reference: ReferencePerformance | None
+) -> dict[str, Any]:
+    """Return what probabilities alone let expect of the latest rows, as fields of `Performance`; none without any."""
+    if not every.classes or not len(every.y_true):
+        return {}
+    order = np.arange(len(every.y_true)) if scored.times is None else np.argsort(scored.times, kind="stable")
+    latest = np.sort(order[-max(1, MOST_ESTIMATED // len(every.classes)) :])
+    ours = every.take(latest)
+    calibrated = recalibrate(ours, reference)
+    found: dict[str, Any] = {"n_estimated": len(latest)}
+    if reference is not None and reference.costs is not None and reference.threshold is not None:
+        found["estimated_cost"] = estimate_cost(ours, calibrated, reference.threshold, reference.costs)
+    score, value = make_estimate(metric, ours, calibrated), estimate_metric(metric, ours, calibrated)
+    if score is None or value is None:
+        return found
+    if len(latest) < FEWEST_LABELS:
+        return found | {"estimated": Interval(value, np.nan, np.nan)}
+    blocks = find_scored_blocks(params, scored, latest).fit_length(estimate_losses(ours, calibrated))
+    n_samples = min(params.evaluation.bootstrap_samples, ESTIMATE_SAMPLES)
+    draws = [score(weights) for weights in islice(blocks.draw_weights(seed=params.seed), n_samples)]
+    return found | {"estimated": make_interval(value, draws, params.evaluation.confidence, blocks)}
 
 
 def find_worse_groups(

@@ -10,7 +10,6 @@ from labkit.checks import CheckResult, make_check
 from labkit.errors import list_briefly
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.method_checks import check_bias
-from labkit.model.evaluation.metrics import is_greater_better
 from labkit.monitoring.performance import FEWEST_LABELS, Performance, find_loss
 from labkit.units import format_count, format_interval, format_number, format_share
 
@@ -27,7 +26,7 @@ class TrackRecord:
     Attributes
     ----------
     n_checks
-        Checks in which both were known.
+        Checks in which both were known, of different rows.
     error, holdout_error
         Mean absolute error of the estimate, and of the holdout's value taken instead.
     """
@@ -51,22 +50,31 @@ def find_track_record(records: Sequence[Mapping[str, Any]]) -> TrackRecord | Non
     Parameters
     ----------
     records
-        `Performance.to_dict` of checks of the same release; of those of the same rows one counts.
+        `Performance.to_dict` of checks of the same release, the earliest first. Of those of the same rows the latest
+        counts, and of those of days that overlap.
     """
-    pairs = {
-        (one["first_day"], one["last_day"], one["compared_rows"]): (
-            one["estimated_of_compared"],
-            one["value"]["value"],
-            one["holdout"]["value"],
-        )
-        for one in records
-        if one.get("value") and one.get("holdout") and one.get("estimated_of_compared") is not None
-    }
-    known = np.array([pair for pair in pairs.values() if None not in pair], "float64").reshape(-1, 3)
+    pairs = []
+    counted: list[Mapping[str, Any]] = []
+    for one in reversed(records):
+        if not one.get("value") or not one.get("holdout"):
+            continue
+        pair = one.get("estimated_of_compared"), one["value"]["value"], one["holdout"]["value"]
+        if None not in pair and not any(has_common_rows(one, other) for other in counted):
+            counted.append(one)
+            pairs.append(pair)
+    known = np.array(pairs, "float64").reshape(-1, 3)
     if not len(known):
         return None
     estimated, true, before = known.T
     return TrackRecord(len(known), float(np.abs(estimated - true).mean()), float(np.abs(before - true).mean()))
+
+
+def has_common_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether two checks compared some of the same rows: by their days, or else by the digest of the rows."""
+    if first["first_day"] and second["first_day"]:
+        return bool(first["first_day"] <= second["last_day"] and second["first_day"] <= first["last_day"])
+    keys = "first_day", "last_day", "compared_rows", "compared_digest"
+    return all(first.get(key) == second.get(key) for key in keys)
 
 
 def list_performance_checks(found: Performance, track_record: TrackRecord | None = None) -> list[CheckResult]:
@@ -100,7 +108,7 @@ def check_labels(found: Performance) -> CheckResult:
 
 def describe_labels(found: Performance) -> str:
     """Return how many rows have true values, and of which days, as a clause."""
-    rows = format_count(found.n_rows, "row")
+    rows = f"{'the latest ' if found.is_cut else ''}{format_count(found.n_rows, 'row')}"
     if not found.n_labelled:
         return f"none of {rows} that this release predicted"
     share = format_share(found.n_labelled / found.n_rows)
@@ -192,23 +200,30 @@ def check_groups_now(found: Performance) -> CheckResult:
 
 
 def check_estimate(found: Performance, track_record: TrackRecord | None) -> CheckResult:
-    """Check whether the metric that the probabilities let expect lies below the holdout's interval."""
-    if found.estimated is None:
+    """Check whether the metric that the probabilities let expect is worse than what they let expect of the holdout."""
+    now, reference = found.estimated, found.reference
+    if now is None:
         why = "no rows with probabilities" if not found.n_rows else "numbers have no probabilities to expect it from"
         own = f"the metric {found.metric} cannot be expected from probabilities"
         return CheckResult("LK726", "not applicable", own if found.classes and found.n_rows else why)
+    rows = format_count(found.n_estimated, "row")
+    if found.n_estimated < FEWEST_LABELS:
+        return CheckResult("LK726", "skipped", f"{rows} predicted, {FEWEST_LABELS} are needed")
+    rows = f"the latest {rows}" if found.n_estimated < found.n_rows else rows
     record = f"; {track_record}" if track_record else "; not yet compared with true values"
-    evidence = (
-        f"{found.metric} {format_number(found.estimated)} is expected of {format_count(found.n_rows, 'row')} "
-        f"{ASSUMPTION}"
-    )
+    evidence = f"{found.metric} {describe_with_interval(now)} is expected of {rows} {ASSUMPTION}"
     if found.estimated_cost is not None:
         evidence += f", and a cost of {format_number(found.estimated_cost)} per row"
-    if found.reference is None:
+    if reference is None or reference.expected is None:
         return CheckResult("LK726", "skipped", f"{evidence}{record}; {NO_REFERENCE}")
-    before = found.reference.value
-    evidence += f"; {describe_with_interval(before)} on the holdout{record}"
-    if np.isnan(before.low):
+    evidence += f"; {format_number(reference.expected)} was expected of the holdout{record}"
+    # The estimate of the holdout varies with its rows, and so less than its metric, which varies with outcomes as well.
+    shift = reference.expected - reference.value.value
+    before = Interval(reference.expected, reference.value.low + shift, reference.value.high + shift)
+    # The estimate of few rows is biased, and that of draws of them once more: reflected, the bias cancels out (basic
+    # bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 5.2).
+    reflected = Interval(now.value, 2 * now.value - now.high, 2 * now.value - now.low)
+    worse = find_loss(found.metric, reflected, before)
+    if np.isnan(worse.low):
         return CheckResult("LK726", "skipped", f"{evidence}: too few independent rows for an interval")
-    is_fine = found.estimated >= before.low if is_greater_better(found.metric) else found.estimated <= before.high
-    return make_check("LK726", bool(is_fine), evidence)
+    return make_check("LK726", worse.low <= 0, evidence)

@@ -7,12 +7,12 @@ with the same inputs now have other outcomes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from labkit.model.evaluation.metrics import CLASSIFICATION, make_score
+from labkit.model.evaluation.metrics import CLASSIFICATION, Score, compute_losses, make_score
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Costs
 
@@ -61,6 +61,24 @@ class Recalibration:
         return cls(tuple(content["predicted"]), tuple(content["calibrated"]))
 
 
+def make_estimate(name: str, predictions: Predictions, calibrated: np.ndarray) -> Score | None:
+    """Return a function that computes the metric that is expected of the same rows for any weights.
+
+    None for numbers, and for metrics of the user's own; see `estimate_metric`.
+    """
+    if name not in CLASSIFICATION or not len(calibrated):
+        return None
+    n_rows, n_classes = calibrated.shape
+    every: dict[str, Any] = {
+        "y_true": np.repeat(np.arange(n_classes), n_rows),
+        "y_pred": np.tile(predictions.y_pred, n_classes),
+        "y_proba": np.tile(predictions.y_proba, (n_classes, 1)),
+    }
+    expanded = Predictions(**every, classes=predictions.classes, positive=predictions.positive)
+    score = make_score(name, expanded)
+    return lambda weights: score((calibrated.T * weights).ravel())
+
+
 def estimate_metric(name: str, predictions: Predictions, calibrated: np.ndarray) -> float | None:
     """Return the value of a metric that is expected; None for numbers, and for metrics of the user's own.
 
@@ -78,17 +96,16 @@ def estimate_metric(name: str, predictions: Predictions, calibrated: np.ndarray)
     >>> round(estimate_metric("accuracy", two, proba), 3)
     0.75
     """
-    if name not in CLASSIFICATION or not len(calibrated):
-        return None
-    n_rows, n_classes = calibrated.shape
-    every: dict[str, Any] = {
-        "y_true": np.repeat(np.arange(n_classes), n_rows),
-        "y_pred": np.tile(predictions.y_pred, n_classes),
-        "y_proba": np.tile(predictions.y_proba, (n_classes, 1)),
-    }
-    expanded = Predictions(**every, classes=predictions.classes, positive=predictions.positive)
-    value = make_score(name, expanded)(calibrated.T.ravel())
+    score = make_estimate(name, predictions, calibrated)
+    value = np.nan if score is None else score(np.ones(len(calibrated)))
     return float(value) if np.isfinite(value) else None
+
+
+def estimate_losses(predictions: Predictions, calibrated: np.ndarray) -> np.ndarray:
+    """Return the loss that is expected of each row, shape (n_rows,); see `estimate_metric`."""
+    codes = range(len(predictions.classes))
+    every = [compute_losses(replace(predictions, y_true=np.full(len(calibrated), code))) for code in codes]
+    return np.asarray((calibrated * np.column_stack(every)).sum(axis=1))
 
 
 def estimate_cost(predictions: Predictions, calibrated: np.ndarray, threshold: float, costs: Costs) -> float:
