@@ -89,14 +89,15 @@ def test_groups_of_all_rows_are_blocks_whether_they_have_true_values_or_not(rele
         assert (blocks.n_blocks, blocks.unit) == (3, "city")
 
 
-def test_whole_ids_beside_a_missing_one_are_read_exactly(release: Release, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["patient", "row"])
+def test_whole_ids_beside_a_missing_one_are_read_exactly(release: Release, tmp_path: Path, key: str) -> None:
     rows = make_rows(3, seed=23).drop(columns=["predict_at", "y"])
-    table = pa.Table.from_pandas(rows).append_column("patient", pa.array([LARGE, LARGE + 1, None]))
+    table = pa.Table.from_pandas(rows).append_column(key, pa.array([LARGE, LARGE + 1, None]))
     pq.write_table(table, tmp_path / "rows.parquet")
     untimed = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"time": None})})
     inputs = {"city": "category", "size": "number", "share": "number"}
-    frame = load_rows(tmp_path / "rows.parquet", untimed, inputs, keep=["patient"])
-    outcomes = Outcomes("patient")
+    frame = load_rows(tmp_path / "rows.parquet", untimed, inputs, keep=[key])
+    outcomes = Outcomes(key)
     outcomes.add(str(LARGE), "no")
     scored = score_frame(untimed, make_current(release, frame), outcomes, NOW)
     assert (scored.known.tolist(), scored.faults) == ([0], [])

@@ -22,6 +22,7 @@ from labkit.features import expressions
 from labkit.features.arrays import number_to_string
 from labkit.features.parse_text import read_yes_no
 from labkit.features.table_columns import is_numeric
+from labkit.names import normalize_spaces
 from labkit.params.experiment import Params
 from labkit.params.tables import Table
 from labkit.serving.batch_files import check_carried, check_source, list_carried, list_row_files
@@ -212,7 +213,8 @@ def open_batches(
         )
     check_carried(names, keep, source.where)
     target = params.data.target.column
-    carried = [name for name in list_carried(params, keep) if name in names and name not in (*needed, target)]
+    besides = dict.fromkeys([*list_carried(params, keep), *map(normalize_spaces, keep)])
+    carried = [name for name in besides if name in names and name not in (*needed, target)]
     kept = [name for name in names if name in {*needed, target, *carried}]
     as_written = {**as_read, **dict.fromkeys(carried, "category")}
     table = restrict(spec, kept, as_written, skip=[name for name in names if name not in kept])
