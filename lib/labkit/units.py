@@ -10,6 +10,8 @@ LEAST_DIGITS = 3
 DIGITS_OF_UNCERTAINTY = 2
 """Significant digits of the uncertainty of a difference, as the GUM recommends (JCGM 100:2008, 7.2.6)."""
 MOST_DECIMALS = 9
+MOST_REVEALED = 3
+"""Further decimals, at most, that keep the end of an interval from being written as 0."""
 
 
 def shorten_value(value: object) -> str:
@@ -260,12 +262,44 @@ def format_difference(value: float, low: float, high: float) -> str:
 
 
 def format_difference_alike(value: float, low: float, high: float) -> list[str]:
-    """Return a difference and the ends of its interval apart; see `format_difference`."""
+    """Return a difference and the ends of its interval apart; see `format_difference`.
+
+    An end that is not 0 has enough decimals not to be written as 0, so that its sign is seen.
+
+    >>> format_difference_alike(0.0144, -0.0000535, 0.0293), format_difference_alike(0.0144, -1e-17, 0.0293)
+    (['0.01440', '-0.00005', '0.02930'], ['0.014', '0.000', '0.029'])
+    """
     half = (high - low) / 2
     if not (math.isfinite(value) and math.isfinite(half) and half >= 10**-MOST_DECIMALS):
         return format_alike(value, low, high, uncertainty=half)
     decimals = min(max(0, DIGITS_OF_UNCERTAINTY - 1 - find_magnitude(half)), MOST_DECIMALS)
+    hidden = [-find_magnitude(end) for end in (low, high) if end and abs(end) < 10.0**-decimals / 2]
+    decimals = max([decimals, *(places for places in hidden if places <= decimals + MOST_REVEALED)])
     return [f"{number:z,.{decimals}f}" for number in (value, low, high)]
+
+
+def format_with_difference(first: float, second: float, *, error: float) -> list[str]:
+    """Return two numbers and how much greater the first is, with so many decimals that the difference is theirs.
+
+    Parameters
+    ----------
+    error
+        Uncertainty of the difference, which decides the least number of decimals.
+
+    Examples
+    --------
+    >>> format_with_difference(0.16337, 0.15068, error=0.018), format_with_difference(2.5, 2.0, error=0.11)
+    (['0.1634', '0.1507', '0.0127'], ['2.50', '2.00', '0.50'])
+    """
+    if not all(map(math.isfinite, (first, second))):
+        return [format_number(number) for number in (first, second, first - second)]
+    least = DIGITS_OF_UNCERTAINTY - 1 - find_magnitude(error if math.isfinite(error) else first - second)
+    for decimals in range(min(max(0, least), MOST_DECIMALS), MOST_DECIMALS + 1):
+        shown = [f"{number:z,.{decimals}f}" for number in (first, second, first - second)]
+        ours, theirs, difference = (float(text.replace(",", "")) for text in shown)
+        if abs(ours - theirs - difference) < 10.0**-decimals / 2:
+            break
+    return shown
 
 
 def format_deviation(value: float, deviation: float) -> str:

@@ -80,15 +80,15 @@ def test_a_muted_check_keeps_its_reason(data: Path) -> None:
 def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
     apply_overrides("breast_cancer", ["evaluation.costs={false_positive: 1, false_negative: 4, unit: EUR}"])
     found = {
-        "acted": 0.18, "threshold": 0.224, "always_no": 0.602, "always_yes": 0.849,
+        "acted": 0.18, "recall": 0.44, "precision": 0.3, "threshold": 0.224, "always_no": 0.602, "always_yes": 0.849,
         "cost": {"value": 0.493, "low": 0.437, "high": 0.551}, "saving": {"value": 0.109, "low": 0.023, "high": 0.211},
     }  # fmt: skip
     place = data.parent / "breast_cancer" / PLACES["evaluation"]
     write_json(place, {**EVALUATION, "threshold": found})
     card = make_scorecard(load_params("breast_cancer"), GATE, 1, [])
     assert card["costs"] == (
-        "Acting on 18 % of tumours, those with a probability of at least 0.224, costs 0.493 EUR per tumour [0.437, "
-        "0.551]; acting on none costs 0.602, on all 0.849. On the holdout this saves 0.109 [0.023, 0.211] EUR per tumour "
+        "Acting from a probability of 0.224 on flags 18 % of the tumours, catches 44 % of the tumours of class `malignant` "
+        "and is right in 30 % of the tumours it flags. It costs 0.493 EUR per tumour [0.437, 0.551]; acting on none costs 0.602, on all 0.849. On the holdout this saves 0.109 [0.023, 0.211] EUR per tumour "
         "against the cheaper of the two."
     )
     found["saving"]["low"] = -0.023

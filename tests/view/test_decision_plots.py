@@ -5,7 +5,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import list_not_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import Subject
-from labkit.view.decision_plots import describe_doubts, plot_decisions
+from labkit.view.decision_plots import describe_doubts, plot_decisions, summarize_doubts
 
 PROBABILITIES = np.array([0.1, 0.3, 0.3, 0.6])
 TWO = Predictions.from_proba(np.array([0, 1, 1, 1]), np.column_stack([1 - PROBABILITIES, PROBABILITIES]), (0, 1))
@@ -47,6 +47,11 @@ def test_every_metric_in_which_the_model_is_not_better_gets_a_sentence() -> None
         "- **`f1`**: worse than plain LightGBM in f1 at a threshold of 0.5 by 0.20, 95 % interval -0.30 to -0.10.",
         "- **`roc_auc`**: 0.2 better than dummy in roc_auc, without an interval: too few independent rows.",
     ]
+    assert summarize_doubts(gains) == (
+        "**Worse** than plain LightGBM in `f1`. Not shown to be better than plain LightGBM in `accuracy`; than dummy in "
+        "`roc_auc` and `accuracy`."
+    )
+    assert summarize_doubts({"dummy": {"mae": better}}) == ""
     sure = list_not_better({"dummy": {"mae": better}}, 0.95, n_classes=0)
     words = "In every metric the model is better than dummy, with the whole interval."
     assert describe_doubts(sure, ["dummy"]) == [words]

@@ -111,6 +111,8 @@ def test_slices_and_importance_name_the_first() -> None:
 
 
 def test_range_over_periods_is_a_sentence_without_a_dash_of_its_own() -> None:
-    frame = pd.DataFrame({"model": [0.715, 0.676]})
-    assert evaluation_plots.describe_periods(frame, "roc_auc") == ["By period, its roc_auc is between 0.676 and 0.715."]
-    assert evaluation_plots.describe_periods(frame.head(1), "roc_auc") == []
+    frame = pd.DataFrame({"period": ["2013-09", "2013-10 (4 days)"], "model": [0.715, 0.676]})
+    assert evaluation_plots.describe_periods(frame, "roc_auc", unit="month") == [
+        "By month, its roc_auc is between 0.676 in 2013-10 (4 days) and 0.715 in 2013-09."
+    ]
+    assert evaluation_plots.describe_periods(frame.head(1), "roc_auc", unit="month") == []

@@ -3,7 +3,8 @@
 from labkit.params.own_metrics import OWN_METRICS
 
 MEANINGS = {
-    "roc_auc": "probability that a row of the class ranks above one of another class; 0.5 is guessing",
+    "roc_auc": "share of the pairs of a row of the class and a row of another class in which the row of the class gets "
+    "the higher probability; 0.5 is guessing",
     "average_precision": "precision averaged over all levels of recall; 1 is perfect",
     "log_loss": "penalty for confident wrong probabilities; 0 is perfect",
     "accuracy": "share of rows that are assigned their true class",

@@ -161,7 +161,15 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
     rows, subject = holdout.drop(columns=[target.column, *TIMES], errors="ignore"), Subject.from_params(params)
     slices = compare_slices(rows, ours, others, fewest=FEWEST_ROWS_OF_GROUP, subject=subject, **drawn)
     return [
-        check_champion(metric, gain, evaluation.gate, champion=champion, **drawn, value=compute_metric(metric, others)),
+        check_champion(
+            metric,
+            gain,
+            evaluation.gate,
+            champion=champion,
+            **drawn,
+            value=compute_metric(metric, others),
+            is_same=ours.equals(others),
+        ),
         gate_limits.check_slices(slices, ours, others, evaluation.gate, metric=metric, champion=champion),
         *contract,
     ]

@@ -66,7 +66,9 @@ def describe_result(found: RunComparison) -> str:
         values = show_change(f"holdout {metric['name']}", shown)
     if found.gain:
         gain = Interval(*(found.gain[end] for end in ("value", "low", "high")))
-        words = describe_paired(found.gain["metric"], "the last run", gain, found.gain["confidence"])
+        words = "the same predictions as in the last run"
+        if not found.gain["same_predictions"]:
+            words = describe_paired(found.gain["metric"], "the last run", gain, found.gain["confidence"])
         reason = f"on the same {format_count(found.gain['rows'], 'row')} {words}"
     return "; ".join(part for part in (values, reason) if part)
 

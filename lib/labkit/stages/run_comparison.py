@@ -385,6 +385,9 @@ def find_pair(
 def describe_run_gain(pair: PredictionPair, gains: Mapping[str, Interval]) -> tuple[dict[str, Any], str]:
     """Return the paired gain of the first run in its metric, as plain data and in words."""
     metric, confidence, n_rows = pair.params.training.metric, pair.params.evaluation.confidence, len(pair.rows)
-    words = describe_paired(metric, "the second", gains[metric], confidence)
+    is_same = pair.first.equals(pair.second)
+    words = "predicts the same as the second"
+    if not is_same:
+        words = f"is {describe_paired(metric, 'the second', gains[metric], confidence)}"
     document = {"metric": metric, **gains[metric].to_dict(), "confidence": confidence, "rows": n_rows}
-    return document, f"on the same {format_count(n_rows, 'row')} the first run is {words}"
+    return {**document, "same_predictions": is_same}, f"on the same {format_count(n_rows, 'row')} the first run {words}"

@@ -15,6 +15,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.method_checks import from_gate
 from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
+from labkit.model.evaluation.threshold import describe_flagged
 from labkit.params.experiment import Params
 from labkit.params.metric_meanings import describe_metric
 from labkit.params.own_metrics import OWN_METRICS
@@ -142,9 +143,9 @@ def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subje
         one.value, one.low, one.high, cheapest[1], other[1], uncertainty=(one.high - one.low) / 2
     )
     words = "saves" if (saving["low"] or 0) > 0 else "is not shown to save anything:"
+    flagged = describe_flagged(found, subject, positive=params.data.target.positive)
     return (
-        f"Acting on {format_share(found['acted'])} of {subject.rows}, those with a probability of at least "
-        f"{format_number(found['threshold'])}, costs {cost}{unit} per {subject.row} [{low}, {high}]; acting on "
-        f"{cheapest[0]} costs {passive[0]}, on {other[0]} {passive[1]}. On the holdout this {words} "
-        f"{format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two."
+        f"Acting from a probability of {format_number(found['threshold'])} on {flagged}. It costs {cost}{unit} per "
+        f"{subject.row} [{low}, {high}]; acting on {cheapest[0]} costs {passive[0]}, on {other[0]} {passive[1]}. On "
+        f"the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two."
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import HALF
 from labkit.params.subject import GENERIC, Subject
@@ -87,6 +88,29 @@ def describe_doubts(doubts: Mapping[str, Sequence[str]], baselines: Sequence[str
     if lines:
         return ["In these metrics the model is not shown to be better than every baseline:", *lines]
     return [f"In every metric the model is better than {join_names(baselines)}, with the whole interval."]
+
+
+def summarize_doubts(gains: Mapping[str, Mapping[str, Interval]]) -> str:
+    """Return than which baselines the model is worse in which metrics, and in which no difference is shown.
+
+    Parameters
+    ----------
+    gains
+        Paired gains by baseline and metric, as `labkit.model.evaluation.bootstrap.compare_models` returns them.
+
+    Examples
+    --------
+    >>> summarize_doubts({"dummy": {"f1": Interval(-0.2, -0.3, -0.1), "mae": Interval(0.1, -0.1, 0.3)}})
+    '**Worse** than dummy in `f1`. Not shown to be better than dummy in `mae`.'
+    """
+    worse, unknown = [], []
+    for other, by_metric in gains.items():
+        lost = [escape(metric) for metric, gain in by_metric.items() if gain.high < 0]
+        unsure = [escape(metric) for metric, gain in by_metric.items() if not (gain.low > 0 or gain.high < 0)]
+        worse += [f"than {other} in {join_names(lost, most=10)}"] if lost else []
+        unknown += [f"than {other} in {join_names(unsure, most=10)}"] if unsure else []
+    parts = {"**Worse**": worse, "Not shown to be better": unknown}
+    return " ".join(f"{word} {'; '.join(found)}." for word, found in parts.items() if found)
 
 
 def tabulate_groups(table: pd.DataFrame, *, subject: Subject = GENERIC) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.importance import N_SHUFFLES
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs
+from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs, describe_flagged
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
 from labkit.view.curve_plots import COLORS, NO_PREDICTION, take_predicted
@@ -24,7 +24,6 @@ from labkit.view.prose import (
     format_confidence,
     format_interval,
     format_number,
-    format_share,
     shorten_name,
 )
 from labkit.view.style import (
@@ -229,11 +228,9 @@ def describe_threshold(
             f"predicted as {escape(subject.name_class(predictions.classes[predictions.positive]))}, {n_true:,} belong "
             "to it."
         )
-    wanted = subject.name_rows(of_class=predictions.classes[predictions.positive])
+    flagged = describe_flagged(outcome.to_dict(), subject, positive=predictions.classes[predictions.positive])
     return (
-        f"Acting from **{format_number(outcome.threshold)}** on flags {format_share(outcome.acted)} of the "
-        f"{subject.rows}, catches {format_share(outcome.recall)} of the {wanted} and is right in "
-        f"{format_share(outcome.precision)} of the {subject.rows} it flags. "
+        f"Acting from **{format_number(outcome.threshold)}** on {flagged}. "
         f"{describe_acting(outcome, subject=subject, costs=costs)}"
     )
 
@@ -249,10 +246,11 @@ def describe_acting(outcome: Outcome | None, *, subject: Subject = GENERIC, cost
     return f"Acting from a probability of {threshold} on {shown} over the cheaper of always and never acting."
 
 
-def describe_periods(frame: pd.DataFrame, metric: str) -> list[str]:
-    """Return the range of the metric over the periods, if there are several."""
+def describe_periods(frame: pd.DataFrame, metric: str, *, unit: str) -> list[str]:
+    """Return the range of the metric over the periods and where its ends are, if there are several."""
     known = keep_drawable(frame["model"]) if len(frame) else np.zeros(0)
     if (~np.isnan(known)).sum() < 2:
         return []
     low, high = format_column(find_ends(known))
-    return [f"By period, its {metric} is between {low} and {high}."]
+    first, last = (frame["period"].iloc[place] for place in (np.nanargmin(known), np.nanargmax(known)))
+    return [f"By {unit}, its {metric} is between {low} in {first} and {high} in {last}."]

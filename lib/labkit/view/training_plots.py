@@ -88,9 +88,8 @@ def plot_calibration_change(calibration: Calibration) -> Figure:
         title = "Do probabilities match outcomes better after calibration?"
         if calibration.before is None or calibration.after is None:
             return make_note(title, f"Not tried: {calibration.reason}.")
-        fact = f"Log loss {format_number(calibration.log_loss_before or 0, 4)} before, "
-        fact += f"{format_number(calibration.log_loss_after or 0, 4)} after, on "
-        fact += f"{count(len(calibration.before.y_true), 'row')}. On the dashed line, probabilities and outcomes agree."
+        reason, n_rows = calibration.reason, count(len(calibration.before.y_true), "row")
+        fact = f"{reason[0].upper()}{reason[1:]}; {n_rows}. On the dashed line, probabilities and outcomes agree."
         figure, (axes,) = make_figure(title, fact, form="Calibration curves", height=3.4)
         axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.4)
         tables = []

@@ -58,5 +58,14 @@ def test_folder_of_a_curve_that_does_not_apply_is_empty(tmp_path: Path) -> None:
 
 
 def test_period_is_named_in_the_zone_of_the_times() -> None:
-    assert by_period.name_periods(NEW_YEAR).tolist() == ["2024-01"]
-    assert by_period.name_periods(NEW_YEAR.dt.tz_convert("America/New_York")).tolist() == ["2023-12"]
+    assert by_period.name_periods(NEW_YEAR).tolist() == ["2024-01 (1 day)"]
+    assert by_period.name_periods(NEW_YEAR.dt.tz_convert("America/New_York")).tolist() == ["2023-12 (1 day)"]
+
+
+def test_periods_that_the_times_do_not_fill_are_named_with_their_days() -> None:
+    two_months = pd.Series(pd.date_range("2013-09-01 05:00", "2013-10-31 22:00", freq="h"))
+    weeks = by_period.name_periods(two_months, "week").unique().tolist()
+    assert [weeks[0], weeks[1], weeks[-1]] == ["2013-08-26 (1 day)", "2013-09-02", "2013-10-28 (4 days)"]
+    assert by_period.name_periods(two_months).unique().tolist() == ["2013-09", "2013-10"]
+    assert by_period.name_periods(two_months, "day").str.len().eq(10).all()
+    assert by_period.name_periods(two_months[:0]).tolist() == []

@@ -309,6 +309,10 @@ def test_the_holdout_confirms_the_folds(value: Interval, cross_validated: float 
 def test_predictions_that_are_too_high_on_average_are_a_warning() -> None:
     y_true = RANDOM.normal(size=400)
     assert check_bias(Predictions(y_true, y_true + 0.5), make_rows(400)).status == "warning"
+    outcomes = y_true - y_true.mean() + 0.15068
+    predicted = outcomes + np.where(np.arange(400) % 2, 0.1, -0.1) + 0.01269
+    words = check_bias(Predictions(outcomes, predicted), make_rows(400)).evidence.replace(",", "").split()
+    assert float(words[2]) - float(words[5]) == pytest.approx(float(words[7]), abs=1e-9), words
     noise = RANDOM.normal(size=400)
     assert check_bias(Predictions(y_true, y_true + noise - noise.mean()), make_rows(400)).status == "passed"
 

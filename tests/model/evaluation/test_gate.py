@@ -21,6 +21,7 @@ from labkit.model.evaluation.gate import (
     describe_paired,
 )
 from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Gate
 
 SURE = {"confidence": 0.95, "blocks": make_rows(110)}
@@ -71,6 +72,15 @@ def test_evidence_is_worded_for_people() -> None:
     assert describe_paired("r2", "dummy", nothing, 0.95) == (
         "0.5 better than dummy in r2, without an interval: too few independent rows"
     )
+
+
+def test_model_that_predicts_the_same_as_the_champion_is_described_so() -> None:
+    ours = Predictions.from_proba(np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]]), ("no", "yes"))
+    theirs = Predictions.from_proba(np.array([0, 1]), np.array([[0.9, 0.1], [0.6, 0.4]]), ("no", "yes"))
+    assert ours.equals(ours.take(np.arange(2)))
+    assert not ours.equals(theirs), "the same classes, other probabilities"
+    same = check_champion("r2", Interval(0, 0, 0), Gate(), **SURE, champion="version 1", is_same=True)  # type: ignore[arg-type]
+    assert str(same) == "✓ not worse than the champion: predicts the same as version 1 on every holdout row"
 
 
 @pytest.mark.parametrize(

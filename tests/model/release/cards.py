@@ -38,7 +38,7 @@ def write_card(
         **(words or {}),
         "seed": 0,
         "data": {"tables": {"t": {"path": "t.csv"}}, "target": target, **(data or {})},
-        "training": {"metric": "mae" if task == "regression" else "roc_auc"},
+        "training": {"metric": "mae" if task == "regression" else "roc_auc", **(words or {}).get("training", {})},
         "deploy": deploy,
         **{name: {} for name in ("eda", "wrangling", "features", "evaluation")},
     }

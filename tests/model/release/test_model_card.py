@@ -87,7 +87,14 @@ def test_card_reports_threshold_periods_and_slices() -> None:
     found |= {"saving": {"value": 0.3, "low": 0.2, "high": 0.4}, "metrics": {"f1": interval}}
     lines = list_threshold({"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs)
     assert "At a probability of **0.2** or more, if a false positive costs 1" in "".join(lines)
-    assert "acts on 30.0 % of the rows, with a recall of 70.0 %" in "".join(lines)
+    flagged = (
+        "this flags 30.0 % of the rows, catches 70.0 % of the rows of the class of interest and is right in 40.0 %"
+    )
+    assert f"On the holdout {flagged} of the rows it flags." in "".join(lines)
+    late = list_threshold(
+        {"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs, positive="late"
+    )
+    assert "catches 70.0 % of the rows of class `late` and" in "".join(late)
     assert "the cheaper of always and never acting costs 0.800." in "".join(lines)
     assert "So it saves 0.30 per row, interval 0.20 to 0.40." in "".join(lines)
     assert "| f1 | 0.500 | 0.400 to 0.600 |" in lines
@@ -98,6 +105,7 @@ def test_card_reports_threshold_periods_and_slices() -> None:
     assert list_periods({"by_period": {}}) == []
     part = {"slice": "a = x|y", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
     assert "| `a = x¦y` | 30 | 2 | 1 | 0.300 | 0.500 |" in list_slices({"worst_slices": [part]})
+    assert "elsewhere are the others that are in no group above." in "".join(list_slices({"worst_slices": [part]}))
     assert "No group of rows stands out beyond random variation." in list_slices({"worst_slices": []})
 
 
@@ -197,10 +205,42 @@ def test_card_names_each_metric_in_which_the_model_is_not_shown_to_be_better() -
     unknown = {"value": 2.0, "low": None, "high": None}
     gains = {"plain_lightgbm": {"mae": better, "r2": doubtful, "rmse": unknown}, "dummy": {"mae": better}}
     caveats = find_section(write_card("regression", run={"metrics": {"gains": gains}}), "Caveats and recommendations")
+    assert not any("worse" in line for line in caveats)
     assert [line for line in caveats if "not shown" in line] == [
         "- It is not shown to be better than LightGBM with its defaults on the raw columns, in r2 (-1.0 to 5.0); rmse (none: "
         "too few independent rows). In brackets: 95 % interval of the gain on the same rows."
     ]
+
+
+def test_card_says_where_the_model_is_worse_than_a_baseline() -> None:
+    worse, doubtful = {"value": -0.2, "low": -0.25, "high": -0.15}, {"value": 0.01, "low": -0.00005, "high": 0.03}
+    gains = {"dummy": {"r2": worse, "rmse": doubtful, "mae": {"value": 1.0, "low": 0.5, "high": 1.5}}}
+    caveats = find_section(write_card("regression", run={"metrics": {"gains": gains}}), "Caveats and recommendations")
+    dummy, after = "the dummy, which always predicts the constant that is best for the metric", "In brackets: 95 %"
+    assert [line.split(" interval")[0] for line in caveats if "dummy" in line] == [
+        f"- It is worse than {dummy}, in r2 (-0.250 to -0.150). {after}",
+        f"- It is not shown to be better than {dummy}, in rmse (-0.00005 to 0.03000). {after}",
+    ]
+
+
+def test_card_says_how_many_rows_candidates_were_compared_on() -> None:
+    words = {"training": {"most_rows": 500}}
+    use = "drawn at random, comparing candidates by cross-validation"
+    assert f"| training | 1,200 | fitting; on 500 of them, {use} |" in write_card("regression", words=words)
+    time = {"predict_at": "asked", "outcome_known_at": "known", "zone": "UTC"}
+    times = {"first": "2013-01-01T08:15:00+00:00", "last": "2013-08-01T00:50:00+00:00"}
+    split = {"parts": {"training": {"rows": 1200, **times}, "holdout": {"rows": 4, **times}}, "method": "time"}
+    card = write_card("regression", words=words, data={"time": time}, run={"split": split})
+    assert "| fitting; on the latest 500, comparing candidates by cross-validation |" in card
+
+
+def test_card_names_the_period_in_which_probabilities_are_furthest_off() -> None:
+    one = {"rows": 2, "value": 0.7, "low": 0.6, "high": 0.8}
+    periods = {
+        "2013-09": one | {"prediction": 0.16163, "true": 0.13236}, "2013-10": one | {"prediction": 0.165, "true": 0.168}
+    }  # fmt: skip
+    card = write_card("classification", run={"metrics": {"by_period": periods}})
+    assert "- In its worst period, 2013-09, the mean probability was too high: 0.162 against 0.132." in card
 
 
 def test_a_metric_has_one_name_also_if_the_holdout_lacks_a_class() -> None:

@@ -12,6 +12,7 @@ from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import compute_means, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_metric, make_score
 from labkit.model.evaluation.predictions import Predictions
+from labkit.units import format_count
 
 UNITS = {"year": "Y", "quarter": "Q", "month": "M", "week": "W", "day": "D"}
 MOST_PERIODS = 14
@@ -34,9 +35,22 @@ def find_unit(times: pd.Series, *, fewest: int = 2) -> str:
 
 
 def name_periods(times: pd.Series, unit: str = "month") -> pd.Series:
-    """Return the name of each row's period in the times' own zone, such as `2013-09`; names sort chronologically."""
-    starts = times.dt.tz_localize(None).dt.to_period(UNITS[unit])
-    return starts.dt.start_time.dt.strftime("%Y-%m-%d") if unit in ("week", "day") else starts.astype(str)
+    """Return the name of each row's period in the times' own zone, such as `2013-09`; names sort chronologically.
+
+    The first and the last period are named with their number of days if the times do not reach to both ends of it.
+
+    >>> name_periods(pd.Series(pd.to_datetime(["2013-09-01", "2013-10-04"]))).tolist()
+    ['2013-09', '2013-10 (4 days)']
+    """
+    local = times.dt.tz_localize(None)
+    starts = local.dt.to_period(UNITS[unit])
+    named = starts.dt.start_time.dt.strftime("%Y-%m-%d") if unit in ("week", "day") else starts.astype(str)
+    for edge in {starts.min(), starts.max()} if len(times) else ():
+        first, last = edge.start_time, edge.end_time.normalize()
+        reached = max(first, local.min().normalize()), min(last, local.max().normalize())
+        if reached != (first, last):
+            named += np.where(starts == edge, f" ({format_count((reached[1] - reached[0]).days + 1, 'day')})", "")
+    return named
 
 
 def compute_by_period(

@@ -25,7 +25,7 @@ from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.experiment import Params
 from labkit.params.subject import GENERIC, Subject
-from labkit.units import format_alike, format_count, format_deviation
+from labkit.units import format_alike, format_count, format_deviation, format_with_difference
 
 LEAKS = {COPY, NEAR_COPY, FINER, RANGES, EXPLAINS, FILLED_WITH, FILLED_AFTER, "formula of other columns"}
 MOST_REPEATED = 0.01
@@ -312,8 +312,9 @@ def check_bias(ours: Predictions, blocks: Blocks) -> CheckResult:
     actual = (ours.y_true == ours.positive) if ours.classes else ours.y_true
     difference = np.asarray(predicted, dtype="float64") - np.asarray(actual, dtype="float64")
     reach = NORMAL_95 * blocks.compute_error(difference)
-    evidence = f"mean prediction {predicted.mean():.3g}, mean outcome {actual.mean():.3g}, difference "
-    evidence += f"{difference.mean():.2g} ± {reach:.2g}"
+    means = float(np.mean(predicted)), float(np.mean(actual))
+    mean, outcome, apart = format_with_difference(*means, error=reach)
+    evidence = f"mean prediction {mean}, mean outcome {outcome}, difference {apart} ± {reach:.2g}"
     if np.isnan(reach):
         return CheckResult("LK507", "skipped", "too few independent rows for an interval")
     return make_check("LK507", bool(abs(difference.mean()) <= reach), evidence)
@@ -341,8 +342,9 @@ def check_confidence(ours: Predictions, blocks: Blocks) -> CheckResult:
     inflation = max(1.0, errors[0] / errors[1]) if errors[1] > 0 else 1.0
     reach = NORMAL_95 * inflation * float(np.sqrt(np.clip(variance, 0, None).sum())) / len(excess)
     mean, passed = float(excess.mean()), bool(abs(excess.mean()) <= reach)
-    evidence = f"log loss {mean + expected.mean():.3g}, expected {expected.mean():.3g} if the probabilities were true, "
-    evidence += f"difference {mean:.2g} ± {reach:.2g}"
+    losses = mean + float(expected.mean()), float(expected.mean())
+    loss, least, apart = format_with_difference(*losses, error=reach)
+    evidence = f"log loss {loss}, expected {least} if the probabilities were true, difference {apart} ± {reach:.2g}"
     return make_check("LK509", passed, evidence + ("" if passed else f": too {'extreme' if mean > 0 else 'cautious'}"))
 
 

@@ -46,6 +46,13 @@ class Predictions:
         """Return classification predictions from probabilities; among equally probable classes, the first is chosen."""
         return cls(y_true, np.argmax(y_proba, axis=1), y_proba, classes, positive)
 
+    def equals(self, other: "Predictions") -> bool:
+        """Return whether another model predicts the same for every row."""
+        return self.classes == other.classes and all(
+            np.array_equal(ours, theirs)
+            for ours, theirs in ((self.y_pred, other.y_pred), (self.y_proba, other.y_proba))
+        )
+
     def take(self, rows: np.ndarray) -> "Predictions":
         """Return the predictions of a subset of rows."""
         y_proba = self.y_proba[rows] if self.classes else self.y_proba

@@ -20,7 +20,9 @@ from labkit.model.evaluation.bootstrap import Interval, compute_intervals, draw_
 from labkit.model.evaluation.metrics import list_metrics_of_classes, make_mean_score
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.evaluation import Costs
+from labkit.params.subject import Subject
 from labkit.params.tables import Target
+from labkit.units import format_share
 
 HALF = 0.5
 """Threshold that predicts the most probable of two classes."""
@@ -87,6 +89,33 @@ def predict_apart(model: Pipeline, training: pd.DataFrame, validation: pd.DataFr
     # A forest sums its trees' votes in the order in which threads finish; with one thread the order is always the same.
     set_threads(rest[-1], 1)
     return compute_predictions(validation[target.column], rest, row_features.transform(validation), target)
+
+
+def describe_flagged(found: Mapping[str, Any], subject: Subject, *, positive: object = None, places: int = 0) -> str:
+    """Return how many rows a threshold flags, and how many of them rightly, as a phrase.
+
+    Parameters
+    ----------
+    found
+        An `Outcome` as plain data.
+    positive
+        The class of interest; None if it is not known.
+    places
+        Decimals of the percentages.
+
+    Examples
+    --------
+    >>> flights = Subject("", "flight", "flights", {"1": "late"})
+    >>> describe_flagged({"acted": 0.22, "recall": 0.44, "precision": 0.3}, flights, positive=1)
+    'flags 22 % of the flights, catches 44 % of the late flights and is right in 30 % of the flights it flags'
+    """
+    is_known = positive is not None
+    wanted = subject.name_rows(of_class=positive) if is_known else f"{subject.rows} of the class of interest"
+    acted, recall, precision = (format_share(found[name], places) for name in ("acted", "recall", "precision"))
+    return (
+        f"flags {acted} of the {subject.rows}, catches {recall} of the {wanted} and is right in {precision} of the "
+        f"{subject.rows} it flags"
+    )
 
 
 def compute_fair_threshold(costs: Costs) -> float:

@@ -29,7 +29,7 @@ from labkit.names import escape
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
-from labkit.units import format_confidence, format_count, format_share, format_significant
+from labkit.units import format_column, format_confidence, format_count, format_share, format_significant
 
 SMALL_HOLDOUT = 200
 """Rows of the holdout, or of one of its classes, below which the card warns."""
@@ -89,10 +89,13 @@ def make_card(
         "Factors": list_breakdowns(metrics, subject),
         "Metrics": [
             *describe_metrics(metrics, holdout, subject),
-            *list_threshold(metrics, params.evaluation.costs, subject),
+            *list_threshold(metrics, params.evaluation.costs, subject, positive=params.data.target.positive),
         ],
         "Evaluation data": tabulate_parts(split, EVALUATION_USES, subject),
-        "Training data": [*tabulate_parts(split, TRAINING_USES, subject), *describe_method(split, subject)],
+        "Training data": [
+            *tabulate_parts(split, list_training_uses(params, split), subject),
+            *describe_method(split, subject),
+        ],
         "Quantitative analyses": [
             *list_performance(metrics, n_classes=n_classes),
             *list_periods(metrics, subject),
@@ -214,6 +217,16 @@ def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject:
     ]
 
 
+def list_training_uses(params: Params, split: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the parts for training were used for, and on how many rows candidates were compared if not on all."""
+    most, n_rows = params.training.most_rows, split["parts"].get("training", {}).get("rows", 0)
+    if most is None or n_rows <= most:
+        return TRAINING_USES
+    compared = f"the latest {most:,}" if params.data.time else f"{most:,} of them, drawn at random"
+    use = f"fitting; on {compared}, comparing candidates by cross-validation"
+    return TRAINING_USES | {"training": use}
+
+
 def tabulate_parts(split: Mapping[str, Any], uses: Mapping[str, str], subject: Subject) -> list[str]:
     """Return the parts of the split with their size, their first and last day if rows have a time, and their use."""
     parts = {name: split["parts"][name] for name in uses if name in split["parts"]}
@@ -308,13 +321,13 @@ def list_limits(
             f"{subject.rows}; the model imputes it."
         )
     limits += list_not_shown(metrics, n_classes=n_classes)
-    drifting = [found["prediction"] - found["true"] for found in metrics.get("by_period", {}).values()]
-    if len(drifting) > 1 and params.data.target.task == "classification":
-        worst = max(drifting, key=abs)
-        side = "high" if worst > 0 else "low"
-        limits.append(
-            f"In its worst period the mean probability was {100 * abs(worst):.1f} percentage points too {side}."
-        )
+    periods = metrics.get("by_period") or {}
+    if len(periods) > 1 and params.data.target.task == "classification":
+        drifting = {period: found["prediction"] - found["true"] for period, found in periods.items()}
+        worst = max(drifting, key=lambda period: abs(drifting[period]))
+        side, found = "high" if drifting[worst] > 0 else "low", periods[worst]
+        mean, true = format_column([found["prediction"], found["true"]])
+        limits.append(f"In its worst period, {worst}, the mean probability was too {side}: {mean} against {true}.")
     if seconds := params.training.budget_seconds:
         limits.append(
             f"Candidates were compared and tuned for at most {seconds:g} s: another run may choose another model, so "

@@ -10,6 +10,7 @@ from labkit.errors import list_briefly
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import describe_paired
 from labkit.model.evaluation.metrics import name_metric
+from labkit.model.evaluation.threshold import describe_flagged
 from labkit.names import escape
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
@@ -19,7 +20,6 @@ from labkit.units import (
     format_confidence,
     format_difference_alike,
     format_interval,
-    format_share,
 )
 
 NO_INTERVAL = "none: too few independent rows"
@@ -74,21 +74,25 @@ def list_performance(metrics: Mapping[str, Any], *, n_classes: int = 0) -> list[
 
 
 def list_not_shown(metrics: Mapping[str, Any], *, n_classes: int) -> list[str]:
-    """Return, for each model that it was compared with, the metrics in which it is not shown to be better.
+    """Return, for each model that it was compared with, in which metrics it is worse or not shown to be better.
 
-    It is not shown where the interval of the paired gain includes zero or lies below it, or where there is none.
+    It is worse where the whole interval of the paired gain lies below zero, and nothing is shown where the interval
+    includes zero or where there is none.
     """
     sure, lines = format_confidence(metrics["confidence"]), []
     paired = {name: {metrics["metric"]: gain} for name, gain in metrics.get("paired", {}).items()}
     for name, by_metric in (metrics.get("gains") or paired).items():
-        doubts = [
-            f"{name_metric(metric, n_classes=n_classes)} ({write_span(gain)})"
-            for metric, gain in by_metric.items()
-            if not (gain["low"] or 0) > 0
+        doubts: dict[str, list[str]] = {"worse": [], "not shown to be better": []}
+        for metric, gain in by_metric.items():
+            if not (gain["low"] or 0) > 0:
+                word = "worse" if (gain["high"] or 0) < 0 else "not shown to be better"
+                doubts[word].append(f"{name_metric(metric, n_classes=n_classes)} ({write_span(gain)})")
+        lines += [
+            f"It is {word} than {BASELINES[name].describe()}, in {list_briefly(found, most=10)}. In brackets: {sure} "
+            "interval of the gain on the same rows."
+            for word, found in doubts.items()
+            if found
         ]
-        if doubts:
-            where = f"in {list_briefly(doubts, most=10)}. In brackets: {sure} interval of the gain on the same rows."
-            lines.append(f"It is not shown to be better than {BASELINES[name].describe()}, {where}")
     return lines
 
 
@@ -123,8 +127,10 @@ def write_columns(lines: Sequence[Mapping[str, Any]], *names: str) -> list[str]:
     return [" | ".join(cells) for cells in zip(*columns, strict=True)]
 
 
-def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC) -> list[str]:
-    """Return the probability from which to act and the resulting costs, if costs are specified."""
+def list_threshold(
+    metrics: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC, *, positive: object = None
+) -> list[str]:
+    """Return the probability from which to act, what that finds and the resulting costs, if costs are specified."""
     found = metrics.get("threshold")
     if not found or costs is None:
         return []
@@ -136,8 +142,7 @@ def list_threshold(metrics: Mapping[str, Any], costs: Costs | None, subject: Sub
         f"At a probability of **{found['threshold']:.3g}** or more, if a false positive costs {costs.false_positive:g} "
         f"and a false negative {costs.false_negative:g}{unit}; chosen on rows not used for fitting.",
         "",
-        f"On the holdout this acts on {format_share(found['acted'], 1)} of the {subject.rows}, with a recall of "
-        f"{format_share(found['recall'], 1)} and a precision of {format_share(found['precision'], 1)}. It costs "
+        f"On the holdout this {describe_flagged(found, subject, positive=positive, places=1)}. It costs "
         f"{cost}{unit} per {subject.row}; the cheaper of always and never acting costs {passive}. "
         f"{describe_saving(found['saving'], unit, subject)}",
         "",
@@ -220,4 +225,6 @@ def list_slices(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[
         f"| {escape(found['slice'])} | {found['rows']:,} | {cells} |"
         for found, cells in zip(slices, numbers, strict=True)
     ]
-    return [*head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
+    note = f"Each of the {subject.rows} counts for the first group that contains it: elsewhere are the others that are "
+    note += "in no group above."
+    return [*head, "|---|---:|---:|---:|---:|---:|", *rows, "", note, ""]

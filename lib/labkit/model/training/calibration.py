@@ -22,6 +22,7 @@ from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.metrics import compute_losses
 from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Target
+from labkit.units import format_with_difference
 
 FEWEST_ROWS_TO_CHECK = 100
 
@@ -112,12 +113,23 @@ def try_calibration(
     losses = compute_losses(before), compute_losses(after)
     fall = losses[0] - losses[1]
     gain, error = float(fall.mean()), blocks.take(second).compute_error(fall)
-    reason = f"log loss {'falls' if gain > 0 else 'rises'} by {abs(gain):.2g}, with a standard error of {error:.1g}"
+    loss = float(losses[0].mean()), float(losses[1].mean())
+    reason = describe_fall(*loss, error=error)
     is_used = gain > error and slope > 0
     if is_used and (fault := find_fault(fitted, check[0].iloc[second], slope, intercept)):
         is_used, reason = False, f"{reason}, but as an ONNX graph it {fault}"
-    loss = float(losses[0].mean()), float(losses[1].mean())
     return Calibration(is_used, reason, slope, intercept, *loss, before, after)
+
+
+def describe_fall(before: float, after: float, *, error: float) -> str:
+    """Return how log loss changes and how uncertain that is.
+
+    >>> describe_fall(0.43115191, 0.43991455, error=0.004)
+    'log loss rises from 0.43115 to 0.43991, by 0.00876, with a standard error of 0.004'
+    """
+    first, last, fall = format_with_difference(before, after, error=error)
+    verb = "falls" if before > after else "rises"
+    return f"log loss {verb} from {first} to {last}, by {fall.removeprefix('-')}, with a standard error of {error:.1g}"
 
 
 def fit_sigmoid(y_proba: np.ndarray, y_true: np.ndarray) -> tuple[float, float]:
