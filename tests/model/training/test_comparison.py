@@ -111,7 +111,8 @@ def test_failing_candidate_stays_with_its_error(monkeypatch: pytest.MonkeyPatch)
     training = Training(models=("linear", "dummy", "lightgbm"), metric="r2", folds=2)
     compared = comparison.compare(features, y_true, target=DIABETES, training=training, seed=0)
     assert compared.frame["model"].tolist() == ["lightgbm", "dummy", "linear"]
-    assert compared.frame["error"].tolist() == ["", "", "AssertionError: "]
+    place = f"at tests/model/training/test_comparison.py:{Failing.fit.__code__.co_firstlineno + 1}, in fold 1 of 2"
+    assert compared.frame["error"].tolist() == ["", "", f"AssertionError: , {place}"]
     assert compared.best == "lightgbm"
     training = Training(models=("dummy", "linear"), metric="r2", folds=2)
     with pytest.raises(ModelError, match="no candidate besides the dummy could be fitted: linear: AssertionError"):
