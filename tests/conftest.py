@@ -82,7 +82,9 @@ def _environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PYARROW_IGNORE_TIMEZONE", "SPARK_LOCAL_IP")
+SET_BY_LIBRARIES = (
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PYARROW_IGNORE_TIMEZONE", "SPARK_LOCAL_IP", "_MLFLOW_TELEMETRY_SESSION_ID",
+)  # fmt: skip
 """Variables that packages set in the process that imports them, such as this one."""
 
 

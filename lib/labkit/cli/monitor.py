@@ -109,7 +109,7 @@ def monitor(
 
     \b
     labkit monitor diabetes
-    labkit monitor diabetes --current patients.csv --outcomes outcomes.csv --key patient
+    labkit monitor diabetes --current rows.csv --outcomes true.csv --key patient
     labkit monitor flights --current november.parquet --json
     """
     from labkit.monitoring.health import EXIT_CODES

@@ -48,7 +48,7 @@ def sweep(
     stays as it is. The same command continues a sweep that was interrupted.
 
     \b
-    labkit sweep diabetes -S training.models=[linear],[lightgbm] -S training.folds=3,5
+    labkit sweep diabetes -S training.models=[linear],[lightgbm] --jobs 1
     labkit sweep diabetes -S features.most_categories=10,20 --until evaluation
     labkit sweep diabetes --adopt best
     """
