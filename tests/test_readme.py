@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -180,6 +181,9 @@ def test_champion_is_watched_as_documented(root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
 def test_data_and_models_are_checked_as_documented(root: Path) -> None:
+    # An earlier test may have left a model that the gate refuses, of which the check says so.
+    shutil.copy(ROOT / "params/diabetes.yaml", root / "params/diabetes.yaml")
+    assert call_labkit(root, "run", "diabetes").returncode == 0
     pd.read_parquet(root / "data/diabetes/raw/patients.parquet").to_csv(root / "patients.csv", index=False)
     workflow = yaml.safe_load((ROOT / ".github/workflows/models.yml").read_text(encoding="utf-8"))
     steps = [step.get("run", "").partition(" > ")[0] for step in workflow["jobs"]["check"]["steps"]]
