@@ -16,6 +16,7 @@ from labkit.serving.batch import predict_file
 from labkit.serving.batch_files import list_row_files
 from labkit.serving.batch_parts import Parts
 from labkit.serving.batch_progress import BatchProgress
+from labkit.storage.atomic import name_beside
 from labkit.storage.locks import hold_lock
 
 from tests.serving.small_champion import INPUTS, TABLE
@@ -85,6 +86,15 @@ def test_interrupted_prediction_goes_on_with_the_parts_that_are_whole(
         written = interrupt(patch, number=-1)
         pd.testing.assert_frame_equal(predict(parted), expected)
         assert written == [0, 2]
+
+
+def test_what_a_killed_process_wrote_of_the_destination_is_removed(tmp_path: Path) -> None:
+    destination, left = tmp_path / "out.csv", name_beside(tmp_path / "out.csv")
+    left.touch()
+    name_beside(tmp_path / "other.csv").touch()
+    with batch_parts.open_parts(destination, {}):
+        assert not left.exists()
+    assert [path.name.split(".")[1] for path in tmp_path.iterdir()] == ["other"]
 
 
 @pytest.mark.slow
@@ -266,6 +276,18 @@ def test_folder_is_refused(tmp_path: Path, names: list[str], message: str) -> No
     with pytest.raises(LabkitError) as refused:
         list_row_files(tmp_path)
     assert str(refused.value) == f"{tmp_path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("nowhere.csv", "no such file"), ("/proc/self/mem", "cannot be read (Input/output error): is it the right file?")],
+)
+def test_link_to_what_cannot_be_read_is_refused(tmp_path: Path, target: str, message: str) -> None:
+    (tmp_path / "first.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "b.csv").symlink_to(target)
+    with pytest.raises(LabkitError) as refused:
+        list_row_files(tmp_path)
+    assert (str(refused.value), refused.value.exit_code) == (f"{tmp_path / 'b.csv'}: {message}", 2)
 
 
 def test_destination_is_not_among_the_files_to_predict(champion: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def check_batch_files(params: Params, source: Path, destination: Path, *, keep: 
 def check_source(source: Path) -> None:
     """Refuse a file that does not exist or has an unsupported format."""
     if not source.is_file():
-        names = [path.name for path in source.parent.glob("*")] if source.parent.is_dir() else []
+        names = [path.name for path in source.parent.glob("*") if path.exists()] if source.parent.is_dir() else []
         near = find_nearest(source.name, names)
         shown = make_printable(str(source))
         raise MissingDataError(f"{shown}: no such file" + (f": did you mean {near!r}?" if near else ""))
@@ -77,9 +77,9 @@ def list_row_files(source: Path) -> list[Path]:
     Raises
     ------
     MissingDataError
-        There is no such file, or the folder has none.
+        There is no such file, the folder has none, or a link in it leads nowhere.
     DataError
-        The format of a file is not supported, the files differ in format, or the folder has folders in it.
+        A file cannot be read, its format is not supported, the files differ in format, or the folder has folders in it.
     """
     if not source.is_dir():
         check_source(source)
@@ -90,6 +90,8 @@ def list_row_files(source: Path) -> list[Path]:
     if folders := [path.name for path in found if path.is_dir()]:
         where = make_printable(str(source))
         raise DataError(f"{where}: has a folder {folders[0]!r} in it: name a folder with files of rows only")
+    for path in found:
+        check_source(path)
     endings = [find_ending(path, str(path)) for path in found]
     if odd := [place for place, ending in enumerate(endings) if ending != endings[0]]:
         first, other = (f"{found[place].name!r} ({endings[place]})" for place in (0, odd[0]))

@@ -3,6 +3,7 @@
 A prediction that was killed goes on where it stopped. The destination appears only when it is whole, by a rename.
 """
 
+import glob
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from labkit.errors import DataError, LabkitError, ParamsError
 from labkit.serving.batch_files import TRUE_VALUE
 from labkit.serving.batch_types import cast_columns, concatenate, unify_types
-from labkit.storage.atomic import atomic_write, parse_json, write_json
+from labkit.storage.atomic import atomic_write, find_writer, parse_json, write_json
 from labkit.storage.locks import is_in_place, open_lock, take_lock
 
 PLAN, LOCK, FACTS = "plan.json", "lock", b"labkit"
@@ -128,6 +129,9 @@ def open_parts(destination: Path, plan: Mapping[str, Any]) -> Iterator[Parts]:
                 raise ParamsError(f"{destination}: another labkit predict is writing it: wait, or name another file")
             if is_in_place(handle, folder / LOCK):
                 break
+        for path in destination.parent.glob(f"{glob.escape(f'.{destination.name}.')}*"):
+            if find_writer(path) is not None:  # it was killed, as it had the lock
+                path.unlink()
         if load_plan(folder) != plan:
             clear_parts(folder)
             write_json(folder / PLAN, plan)

@@ -4,6 +4,7 @@ First bytes take precedence over file names. For reading a file, see `labkit.dat
 """
 
 import mmap
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -131,10 +132,13 @@ def find_ending(path: Path, where: str) -> str:
     Raises
     ------
     DataError
-        The file is empty, or its format is not supported; names the fix.
+        The file is empty or cannot be read, or its format is not supported; names the fix.
     """
-    with path.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({os.strerror(error.errno or 0)}): is it the right file?") from error
     if not head:
         raise DataError(f"{where} is empty (0 bytes): is it the right file?")
     named = path.suffix.lower()
