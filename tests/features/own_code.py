@@ -165,6 +165,10 @@ class Unsaved(Levels):
 class NoTransform:
     def fit(self, X, y=None):
         return self
+
+
+def make_levels():
+    return Levels()
 '''
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.data.column_references import check_features
-from labkit.errors import DataError, LabkitError, ParamsError
+from labkit.errors import DataError, LabkitError, ModelError, ParamsError
 from labkit.features import own_functions, own_transformers
 from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
+from labkit.model.release.feature_files import make_arrays
 from labkit.params.features import Features
 from labkit.params.load import load_params
 from labkit.params.section import find_own_code
@@ -173,14 +174,29 @@ def test_a_transformer_is_fitted_to_the_training_rows(own: Path) -> None:
         ("NeedsTarget", "cannot be fitted to total: TypeError: "),
         ("Overwriting", "fit changes its input, at lib/"),
         ("NoTransform", "has no method transform: give a scikit-learn transformer"),
+        (
+            "make_levels",
+            f"{PACKAGE}.transformers:make_levels is not a class: name the class of a scikit-learn transformer",
+        ),
     ],
 )
 def test_a_transformer_that_may_not_be_a_feature_is_refused(own: Path, kind: str, fault: str) -> None:
     spec = {"new": {"path": f"transformers:{kind}", "columns": ["total"], "names": ["a"]}}
     with pytest.raises(LabkitError) as caught:
         make_features({}, spec).fit(make_table())
-    place = f"lib/{PACKAGE}/transformers.py"
+    source = (own / "transformers.py").read_text()
+    line = find_line(source, f"def {kind}(" if kind == "make_levels" else f"class {kind}")
+    place = f"lib/{PACKAGE}/transformers.py:{line}"
     assert str(caught.value).startswith(f"features.transformers.new: {place}: {fault}")
+
+
+def test_a_transformer_that_cannot_be_stored_is_refused_with_the_remedy(own: Path) -> None:
+    spec = {"new": {"path": "transformers:Unsaved", "columns": ["total"], "names": ["a", "b"]}}
+    features = make_features({}, spec).fit(make_table())
+    named = own_transformers.list_types(features.get_declared("transformers"))
+    fault = r"^features\.transformers: holds types that are not trusted: .*<lambda>: keep arrays and numbers, or name"
+    with pytest.raises(ModelError, match=fault):
+        make_arrays(features, own=named)
 
 
 def test_a_transformer_that_gives_another_number_of_columns_is_refused(own: Path) -> None:

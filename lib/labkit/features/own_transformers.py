@@ -23,7 +23,7 @@ from labkit.features.own_functions import (
     lock,
 )
 from labkit.features.row_rules import Columns
-from labkit.params.import_path import find_raising_line, locate_code, resolve_callable
+from labkit.params.import_path import find_raising_line, resolve_callable
 
 PLACE = "features.transformers"
 REACH = 3.0
@@ -43,19 +43,20 @@ def make_transformer(name: str, spec: Mapping[str, Any]) -> Any:
     Raises
     ------
     ParamsError
-        It cannot be imported or made, or has no `fit` and `transform`.
+        It is not a class, cannot be imported or made, or has no `fit` and `transform`.
     """
-    where = f"{PLACE}.{name}"
-    kind = resolve_callable(spec["path"], where=where)
-    lead = f"{where}: {locate_code(kind)}"
+    kind = resolve_callable(spec["path"], where=f"{PLACE}.{name}")
+    lead = partial(describe_place, PLACE, name, kind)
+    if not isinstance(kind, type):
+        raise ParamsError(f"{lead()}: {spec['path']} is not a class: name the class of a scikit-learn transformer")
     try:
         made = kind(**spec["options"])
     except Exception as error:  # whatever the user's code raises
         fault = f"{type(error).__name__}: {get_first_line(error)}"
-        raise ParamsError(f"{lead}: cannot be made with the options {spec['options']}: {fault}") from error
+        raise ParamsError(f"{lead()}: cannot be made with the options {spec['options']}: {fault}") from error
     for method in ("fit", "transform"):
         if not callable(getattr(made, method, None)):
-            raise ParamsError(f"{lead}: has no method {method}: give a scikit-learn transformer")
+            raise ParamsError(f"{lead()}: has no method {method}: give a scikit-learn transformer")
     return made
 
 

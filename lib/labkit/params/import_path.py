@@ -163,14 +163,23 @@ def is_own_file(name: str) -> bool:
 
 
 def locate_code(function: Any) -> str:
-    """Return the file of a function or class, and a function's line, as `lib/churn/models.py:12`; else its name."""
+    """Return the file and line of a function or class, as `lib/churn/models.py:12`; else its file, or its name."""
     plain = inspect.unwrap(function) if callable(function) else function
     code = getattr(plain, "__code__", None)
     module = sys.modules.get(str(getattr(plain, "__module__", None)))
     file = code.co_filename if code else getattr(module, "__file__", None)
     if file is None:
         return str(getattr(function, "__qualname__", type(function).__name__))
-    return f"{show_path(Path(file))}{f':{code.co_firstlineno}' if code else ''}"
+    line = code.co_firstlineno if code else find_class_line(plain)
+    return f"{show_path(Path(file))}{'' if line is None else f':{line}'}"
+
+
+def find_class_line(kind: Any) -> int | None:
+    """Return the line at which a class begins; None if it is no class, or has no source."""
+    try:
+        return inspect.getsourcelines(kind)[1] if inspect.isclass(kind) else None
+    except (OSError, TypeError):
+        return None
 
 
 def choose_arguments(function: Callable[..., Any], offered: Mapping[str, Any], *, where: str) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def dump_object(model: Any, where: str, *, own: Collection[str] = (), carried: C
         raise ModelError(
             f"{where}: cannot be saved by skops ({get_first_line(error)}): keep arrays and numbers"
         ) from error
-    check_types(skops.io.get_untrusted_types(data=content), where, own, carried)
+    remedy = "keep arrays and numbers, or name the types in training.trusted_types if you trust them"
+    check_types(skops.io.get_untrusted_types(data=content), where, own, carried, remedy=remedy)
     return make_canonical(content)
 
 
@@ -164,8 +165,9 @@ def find_untrusted(model: Any, *, own: Collection[str] = ()) -> list[str]:
 
 
 def check_types(
-    types: Collection[str], where: str, own: Collection[str] = (), carried: Collection[str] | None = None
-) -> None:
+    types: Collection[str], where: str, own: Collection[str] = (), carried: Collection[str] | None = None,
+    *, remedy: str = "do not use the file",
+) -> None:  # fmt: skip
     """Raise ModelError if a type is neither on the list nor acceptable among the user's own; see `save_model`."""
     named = {kind for kind in {*types} & {*own} if not is_standard(kind)}
     if carried is not None:
@@ -173,7 +175,7 @@ def check_types(
         named = {kind for kind in named if kind.partition(".")[0] in carried or is_estimator(find_named(kind), kind)}
     foreign = sorted({*types} - {*TRUSTED, *named})
     if foreign:
-        raise ModelError(f"{where}: holds types that are not trusted: {list_briefly(foreign)}: do not use the file")
+        raise ModelError(f"{where}: holds types that are not trusted: {list_briefly(foreign)}: {remedy}")
 
 
 def find_named(kind: str) -> Any:
