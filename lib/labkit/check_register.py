@@ -126,7 +126,7 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK505": Definition(
         "Gain over plain LightGBM", "How good it is",
-        "Features and tuning have not been shown to be worth their cost.",
+        "Features, choice of model and tuning have not been shown to be worth their cost.",
         "Consider the simpler model.",
     ),
     "LK506": Definition(
@@ -141,7 +141,7 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK508": Definition(
         "Weak groups of rows", "Where it is weak",
-        "For these rows the model is worse than its overall metric promises.",
+        "Their mean loss is higher than that of the other rows: it is weak there, or they are harder to predict.",
         "Check the group with a domain expert; collect rows or features for it.",
     ),
     "LK509": Definition(

@@ -51,6 +51,8 @@ def test_headline_is_the_rate_and_the_best_usable_column() -> None:
     frame = pd.DataFrame({"late": [1, 0, 0, 0], "price": [1.0, 2.0, 3.0, 6.0]})
     assert data_plots.describe_best(PROFILE, TARGET) == "best usable column hour, explains 5 % by itself"
     assert exploration.describe_outcome(frame, TARGET, FLIGHTS) == "25 % of flights are late"
+    missing = pd.DataFrame({"late": [1, 0, 0, 0, None]})
+    assert exploration.describe_outcome(missing, TARGET, FLIGHTS) == "25 % of the 4 flights with a target are late"
     number = Target(column="price", task="regression")
     assert exploration.describe_outcome(frame, number) == "mean price 3"
     unnamed = Target(column="late", task="classification")

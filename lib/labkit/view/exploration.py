@@ -77,7 +77,9 @@ def describe_outcome(frame: pd.DataFrame, target: Target, subject: Subject = GEN
         return f"mean {target.column} {format_number(mean)}"
     picked = frame[target.column].mode().iloc[0] if target.positive is None and not np.isnan(mean) else target.positive
     label = subject.find_label(picked)
-    return f"{format_share(mean)} of {subject.rows} {'are ' + label if label else f'have {target.column} = {picked}'}"
+    n_known = int(frame[target.column].notna().sum())
+    of = subject.rows if n_known == len(frame) else f"the {subject.count_rows(n_known)} with a target"
+    return f"{format_share(mean)} of {of} {'are ' + label if label else f'have {target.column} = {picked}'}"
 
 
 def name_explored(is_explored: np.ndarray, data: Data, subject: Subject = GENERIC) -> str:

@@ -27,6 +27,17 @@ from labkit.view.style import (
 )
 
 
+def describe_left_out(embargoed: Mapping[str, int], *, n_outlying: int) -> str:
+    """Return how many rows are in no part, and why, to follow the sizes of the parts; empty if there are none.
+
+    >>> describe_left_out({"training": 80, "validation": 7}, n_outlying=0)
+    '; 87 are in no part because their outcome was known too late'
+    """
+    counts = {"because their outcome was known too late": sum(embargoed.values()), "as outliers": n_outlying}
+    named = [f"{count:,} {'is' if count == 1 else 'are'} in no part {why}" for why, count in counts.items() if count]
+    return "".join(f"; {one}" for one in named)
+
+
 def plot_split(parts: Mapping[str, pd.DataFrame], target: Target, *, subject: Subject = GENERIC) -> Figure:
     """Draw the parts' sizes, and the target in each part: the classes' shares, or the middle 90 %."""
     sizes = {name: len(part) for name, part in parts.items()}

@@ -19,6 +19,7 @@ from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation import gate, gate_limits
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.fold_checks import list_fold_checks
 from labkit.model.evaluation.gate import Check, Decision
 from labkit.model.evaluation.method_checks import (
     GATE_CODES,
@@ -172,6 +173,11 @@ def test_repeated_rows_across_the_split_are_counted(params: Params) -> None:
     found = check_repeated(parts, params)
     assert found.status == "warning"
     assert found.evidence.startswith("10 of 100 holdout rows repeat")
+    for name in parts:
+        parts[name]["at"] = pd.Timestamp("2026-01-01") + pd.Timedelta(days=len(name))
+    apart = check_repeated(parts, params)
+    evidence = "no holdout row has a value of at that a training row has, so none can repeat one"
+    assert (apart.status, apart.evidence) == ("not applicable", evidence)
 
 
 def test_columns_that_drift_are_named(params: Params) -> None:
@@ -241,13 +247,25 @@ def test_a_small_class_is_a_warning_also_if_no_holdout_row_has_it() -> None:
     assert labelled.evidence.startswith("the smallest of 2 classes there, on time, has 1 holdout row")
 
 
+def spread_folds(means: dict[Any, float]) -> dict[Any, np.ndarray]:
+    """Return metrics in five folds that differ much from each other, but little between candidates."""
+    shared = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
+    own = np.array([0.02, -0.02, 0.0, -0.02, 0.02])
+    return {name: mean + shared + own * (place % 2) for place, (name, mean) in enumerate(means.items())}
+
+
 def list_training(params: Params, **changes: Any) -> list[CheckResult]:
     board = pd.DataFrame({"model": ["lightgbm", "linear", "dummy"], "error": "", "roc_auc": [0.8, 0.7, 0.5]})
     options: dict[str, Any] = {
-        "chosen": (0.8, 0.02), "fitted": 0.82, "checked": 0.79, "n_folds": 5, "beats_dummy": True
+        "chosen": (0.8, 0.02), "fitted": 0.82, "checked": 0.79, "n_training": 400, "beats_dummy": True,
+        "by_fold": spread_folds({"lightgbm": 0.8, "linear": 0.7, "dummy": 0.5}), "trials_by_fold": (),
     }  # fmt: skip
+    if "trials" in changes:
+        options["trials_by_fold"] = [*spread_folds(dict(enumerate(changes["trials"]["roc_auc"]))).values()]
     arguments = {"board": board, "trials": pd.DataFrame({"roc_auc": []}), **options, **changes}
-    return list_training_checks(params, **arguments)
+    in_folds = {name: arguments.pop(name) for name in ("by_fold", "trials", "trials_by_fold")}
+    results = list_training_checks(params, **arguments)
+    return results + list_fold_checks("roc_auc", board, **in_folds)
 
 
 def make_trials(*values: float, states: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -262,15 +280,30 @@ def make_trials(*values: float, states: tuple[str, ...] = ()) -> pd.DataFrame:
         ({"fitted": 1.0}, "LK402", "warning"),
         ({}, "LK402", "passed"),
         ({}, "LK403", "passed"),
-        ({"chosen": (0.8, 0.5)}, "LK403", "warning"),
+        ({"by_fold": spread_folds({"lightgbm": 0.8, "linear": 0.799})}, "LK403", "warning"),
+        ({"by_fold": {"lightgbm": np.array([0.8]), "linear": np.array([0.7])}}, "LK403", "skipped"),
         ({}, "LK404", "not applicable"),
         ({"trials": make_trials(0.799, 0.8)}, "LK404", "warning"),
         ({"trials": make_trials(0.7, 0.8)}, "LK404", "passed"),
+        ({"trials": make_trials(0.8, 0.7)}, "LK404", "passed"),
         ({"beats_dummy": False}, "LK405", "issue"),
     ],
 )
 def test_the_choice_of_the_model_is_checked(params: Params, changes: Any, code: str, status: str) -> None:
     assert find_status(list_training(params, **changes), code) == status
+
+
+def test_a_lead_is_compared_with_the_error_of_the_differences_in_the_same_folds(params: Params) -> None:
+    (found,) = [result for result in list_training(params) if result.code == "LK403"]
+    assert found.evidence == (
+        "untuned, lightgbm leads linear by 0.1; the standard error of this difference over the same 5 folds is 0.0089"
+    )
+
+
+@pytest.mark.parametrize(("n_training", "part"), [(20_000, ""), (20_001, "the last 20,000 of ")])
+def test_overfitting_names_the_rows_it_is_measured_on(params: Params, n_training: int, part: str) -> None:
+    (found,) = [result for result in list_training(params, n_training=n_training) if result.code == "LK402"]
+    assert f"0.820 on {part}the rows that it was fitted on" in found.evidence
 
 
 def test_only_complete_trials_take_part_in_the_gain_of_tuning(params: Params) -> None:
@@ -285,11 +318,12 @@ def test_an_error_metric_falls_short_when_it_rises() -> None:
     diabetes = load_params("diabetes")
     board = pd.DataFrame({"model": ["linear"], "error": "", diabetes.training.metric: [40.0]})
     trials = pd.DataFrame({diabetes.training.metric: []})
-    options: dict[str, Any] = {"chosen": (40.0, 2.0), "fitted": 39.0, "n_folds": 5, "beats_dummy": True}
-    worse = list_training_checks(diabetes, board, trials, checked=47.0, **options)
-    better = list_training_checks(diabetes, board, trials, checked=30.0, **options)
+    in_folds = list_fold_checks("mae", board, trials, by_fold={"linear": np.array([40.0])}, trials_by_fold=())
+    options: dict[str, Any] = {"chosen": (40.0, 2.0), "fitted": 39.0, "n_training": 9, "beats_dummy": True}
+    worse = list_training_checks(diabetes, board, checked=47.0, **options)
+    better = list_training_checks(diabetes, board, checked=30.0, **options)
     assert [find_status(results, "LK401") for results in (worse, better)] == ["warning", "passed"]
-    assert find_status(better, "LK403") == "not applicable"
+    assert find_status(in_folds, "LK403") == "not applicable"
 
 
 @pytest.mark.parametrize(
@@ -309,6 +343,7 @@ def test_the_holdout_confirms_the_folds(value: Interval, cross_validated: float 
 def test_predictions_that_are_too_high_on_average_are_a_warning() -> None:
     y_true = RANDOM.normal(size=400)
     assert check_bias(Predictions(y_true, y_true + 0.5), make_rows(400)).status == "warning"
+    assert check_bias(Predictions(y_true, y_true + 0.5), make_rows(400)).evidence.endswith(" (95 %)")
     outcomes = y_true - y_true.mean() + 0.15068
     predicted = outcomes + np.where(np.arange(400) % 2, 0.1, -0.1) + 0.01269
     words = check_bias(Predictions(outcomes, predicted), make_rows(400)).evidence.replace(",", "").split()
@@ -348,7 +383,8 @@ def test_rows_that_depend_on_each_other_widen_the_reach_of_the_confidence() -> N
     ours = once.take(np.repeat(np.arange(50), 20))
     dependent = replace(make_rows(1000), codes=np.repeat(np.arange(50), 20), unit="day")
     reach = [
-        float(check_confidence(ours, one).evidence.split("± ")[1].split(":")[0]) for one in (make_rows(1000), dependent)
+        float(check_confidence(ours, one).evidence.split("± ")[1].split(" (95 %)")[0])
+        for one in (make_rows(1000), dependent)
     ]
     assert reach[1] > 3 * reach[0]
 
@@ -378,6 +414,8 @@ def test_the_evaluation_lists_the_gate_and_its_own_checks_by_code(params: Params
         ("LK508", "warning"),
         ("LK509", "passed"),
     ]
+    (weak,) = [result for result in results if result.code == "LK508"]
+    assert weak.consequence.startswith("Their mean loss is higher than that of the other rows")
 
 
 def test_times_and_target_are_no_inputs_of_the_split_checks(params: Params) -> None:

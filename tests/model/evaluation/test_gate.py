@@ -124,6 +124,11 @@ def test_nearly_perfect_result_is_marked_with_what_it_relies_on(
     assert str(check).startswith("⚠" if warns else "✓")
 
 
+def test_plausible_result_is_shown_between_the_constant_and_the_perfect_prediction() -> None:
+    check = check_too_good("roc_auc", 0.694, 0.5, perfect=1.0, relies_on=[])
+    assert check.evidence == "roc_auc is 0.694; the best constant prediction has 0.5, and 1 would be perfect"
+
+
 def test_nearly_perfect_result_without_an_important_column_is_marked() -> None:
     assert check_too_good("roc_auc", 1.0, 0.5, perfect=1.0, relies_on=[]).warning == "nearly perfect, look for a leak"
 

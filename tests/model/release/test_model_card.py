@@ -168,9 +168,12 @@ def test_card_folds_many_inputs_and_shows_their_meaning() -> None:
 def test_card_names_the_groups_that_are_weaker() -> None:
     part = {"slice": "a = x", "rows": 30, "loss": 2.0, "elsewhere": 1.0, "prediction": 0.3, "true": 0.5}
     factors = find_section(write_card("regression", run={"metrics": {"worst_slices": [part]}}), "Factors")
-    assert "- Groups of rows, by one input or two. Weaker than elsewhere: `a = x`." in factors
+    assert "- Groups of rows, by one input or two. With a higher mean loss than the others: `a = x`." in factors
     factors = find_section(write_card("regression", run={"metrics": {"worst_slices": []}}), "Factors")
-    assert "- Groups of rows, by one input or two. Weaker than elsewhere: none beyond random variation." in factors
+    assert (
+        "- Groups of rows, by one input or two. With a higher mean loss than the others: none beyond random variation."
+        in factors
+    )
 
 
 def test_card_shows_checks_that_need_attention_and_why_others_are_muted() -> None:

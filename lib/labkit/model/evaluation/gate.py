@@ -191,7 +191,8 @@ def check_too_good(metric: str, value: float, dummy: float, *, perfect: float, r
     name = "plausible result"
     named = ", ".join(f"`{column}`" for column in relies_on[:3])
     if not skill >= NEARLY_PERFECT:
-        return Check(name, True, f"{metric} is {format_significant(value)}; {perfect:g} would be perfect")
+        beside = f"the best constant prediction has {format_significant(dummy)}, and {perfect:g} would be perfect"
+        return Check(name, True, f"{metric} is {format_significant(value)}; {beside}")
     return Check(
         name,
         True,

@@ -110,7 +110,16 @@ def check_repeated(parts: Mapping[str, pd.DataFrame], params: Params) -> CheckRe
     repeated = pd.util.hash_pandas_object(parts["holdout"][columns].astype(str), index=False).isin(known)
     share, n_rows = float(repeated.mean()), int(repeated.sum())
     evidence = f"{n_rows:,} of {format_count(len(repeated), 'holdout row')} repeat a training row in every column"
+    if not n_rows and (apart := find_apart(parts, columns)):
+        evidence = f"no holdout row has a value of {apart} that a training row has, so none can repeat one"
+        return make_check("LK202", None, evidence)
     return make_check("LK202", share <= MOST_REPEATED, evidence)
+
+
+def find_apart(parts: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> str | None:
+    """Return the first column with no value that is in both training and holdout, such as a time or an identifier."""
+    pairs = ((name, parts["training"][name].astype(str), parts["holdout"][name].astype(str)) for name in columns)
+    return next((name for name, training, holdout in pairs if not holdout.isin(training).any()), None)
 
 
 def check_known_in_time(parts: Mapping[str, pd.DataFrame], params: Params, embargoed: Mapping[str, int]) -> CheckResult:
@@ -154,39 +163,34 @@ def check_class_sizes(parts: Mapping[str, pd.DataFrame], target: str, subject: S
 def list_training_checks(
     params: Params,
     board: pd.DataFrame,
-    trials: pd.DataFrame,
     *,
     chosen: tuple[float, float],
     fitted: float,
+    n_training: int,
     checked: float,
-    n_folds: int,
     beats_dummy: bool,
 ) -> list[CheckResult]:
-    """Check the choice of the model.
+    """Check the choice of the model; see also `labkit.model.evaluation.fold_checks`.
 
     Parameters
     ----------
-    board, trials
-        Leaderboard and trials, as `labkit.model.training` returns them.
+    board
+        Leaderboard, as `labkit.model.training` returns it.
     chosen
         Mean and standard deviation of the chosen candidate's metric over the folds.
     fitted, checked
-        Its metric on the rows that it was fitted on and on the validation rows.
-    n_folds
-        Number of folds.
+        Its metric on the last `MOST_FITTED` rows that it was fitted on and on the validation rows.
+    n_training
+        Number of rows that it was fitted on.
     beats_dummy
         Whether its mean is better than the dummy's.
     """
     metric, (mean, deviation) = params.training.metric, chosen
-    sign, error = 1 if is_greater_better(metric) else -1, deviation / max(n_folds, 1) ** 0.5
+    sign = 1 if is_greater_better(metric) else -1
     worse = sign * (mean - checked) / max(deviation, 1e-12)
     gap = sign * (fitted - checked) / max(abs(checked), 1e-12)
-    means = board.loc[(board["error"] == "") & (board["model"] != "dummy"), metric]
-    lead = sign * float(means.iloc[0] - means.iloc[1]) if len(means) > 1 else None
-    complete = trials.loc[trials["state"] == "complete", metric] if len(trials) else pd.Series(dtype="float64")
-    gain = float((sign * complete).max() - sign * complete.iloc[0]) if len(complete) else None
     failed = board.loc[board["error"] != "", "model"].tolist()
-    spread = f"the standard error over {format_count(n_folds, 'fold')} is {error:.2g}"
+    part = f"the last {MOST_FITTED:,} of " if n_training > MOST_FITTED else ""
     shown_mean, shown, shown_fitted = format_alike(mean, checked, fitted, uncertainty=deviation)
     return [
         make_check(
@@ -196,32 +200,11 @@ def list_training_checks(
         ),
         make_check(
             "LK402", gap <= NOTABLE_GAP,
-            f"{metric} {shown_fitted} on the rows that it was fitted on, {shown} on validation rows",
-        ),
-        make_check(
-            "LK403", None if lead is None else lead > error,
-            "only one candidate" if lead is None else f"the best leads by {lead:.2g}; {spread}",
-        ),
-        make_check(
-            "LK404", None if gain is None else gain <= 0 or gain > error,
-            "nothing was tuned" if gain is None
-            else f"{describe_trials(trials)} gains {gain:.2g} over the defaults; {spread}",
+            f"{metric} {shown_fitted} on {part}the rows that it was fitted on, {shown} on validation rows",
         ),
         make_check("LK405", beats_dummy, f"{metric} {shown_mean} in cross-validation", failed="issue"),
         make_check("LK406", not failed, list_or(failed, format_count(len(board), "candidate") + " fitted")),
     ]  # fmt: skip
-
-
-def describe_trials(trials: pd.DataFrame) -> str:
-    """Return which trials the best one was chosen from: those that were evaluated on all folds.
-
-    >>> describe_trials(pd.DataFrame({"state": ["complete", "complete", "pruned", "failed"]}))
-    'the best of 2 complete trials (1 pruned, 1 failed)'
-    """
-    counts = trials["state"].value_counts()
-    others = [f"{counts[state]} {state}" for state in ("pruned", "failed") if state in counts]
-    noted = f" ({', '.join(others)})" if others else ""
-    return f"the best of {format_count(int(counts.get('complete', 0)), 'complete trial')}{noted}"
 
 
 def list_evaluation_checks(
@@ -314,7 +297,7 @@ def check_bias(ours: Predictions, blocks: Blocks) -> CheckResult:
     reach = NORMAL_95 * blocks.compute_error(difference)
     means = float(np.mean(predicted)), float(np.mean(actual))
     mean, outcome, apart = format_with_difference(*means, error=reach)
-    evidence = f"mean prediction {mean}, mean outcome {outcome}, difference {apart} ± {reach:.2g}"
+    evidence = f"mean prediction {mean}, mean outcome {outcome}, difference {apart} ± {reach:.2g} (95 %)"
     if np.isnan(reach):
         return CheckResult("LK507", "skipped", "too few independent rows for an interval")
     return make_check("LK507", bool(abs(difference.mean()) <= reach), evidence)
@@ -344,7 +327,9 @@ def check_confidence(ours: Predictions, blocks: Blocks) -> CheckResult:
     mean, passed = float(excess.mean()), bool(abs(excess.mean()) <= reach)
     losses = mean + float(expected.mean()), float(expected.mean())
     loss, least, apart = format_with_difference(*losses, error=reach)
-    evidence = f"log loss {loss}, expected {least} if the probabilities were true, difference {apart} ± {reach:.2g}"
+    evidence = (
+        f"log loss {loss}, expected {least} if the probabilities were true, difference {apart} ± {reach:.2g} (95 %)"
+    )
     return make_check("LK509", passed, evidence + ("" if passed else f": too {'extreme' if mean > 0 else 'cautious'}"))
 
 

@@ -194,7 +194,9 @@ def list_breakdowns(metrics: Mapping[str, Any], subject: Subject) -> list[str]:
     lines = []
     if (slices := metrics.get("worst_slices")) is not None:
         found = ", ".join(escape(one["slice"]) for one in slices) or "none beyond random variation"
-        lines.append(f"- Groups of {subject.rows}, by one input or two. Weaker than elsewhere: {found}.")
+        lines.append(
+            f"- Groups of {subject.rows}, by one input or two. With a higher mean loss than the others: {found}."
+        )
     if periods := sorted(metrics.get("by_period") or {}):
         lines.append(f"- Time: {format_count(len(periods), 'period')}, {periods[0]} to {periods[-1]} ({subject.zone}).")
     return [*(lines or ["The performance was not broken down."]), ""]

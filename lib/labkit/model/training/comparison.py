@@ -29,10 +29,11 @@ from labkit.model.evaluation.predictions import Predictions, encode_labels
 from labkit.model.evaluation.row_hashes import ATTRIBUTE, hash_rows
 from labkit.model.training.cross_validation import (
     choose_rows,
-    cross_validate,
     describe_error,
     fit_candidate,
     plan_folds,
+    score_all_folds,
+    summarise_folds,
 )
 from labkit.model.training.own_candidates import ROWS_OF_TRIAL, collect_own, make_own
 from labkit.model.training.pycaret import find_engine, make_source
@@ -67,6 +68,8 @@ class Comparison:
         Time budget; what remains of it is used for tuning.
     searches
         Search space of each candidate of the user's own that has one.
+    by_fold
+        The metric of each evaluated candidate in every fold, shape (n_folds,).
     """
 
     frame: pd.DataFrame
@@ -77,6 +80,7 @@ class Comparison:
     n_folds: int = 0
     budget: Budget = field(default_factory=Budget)
     searches: dict[str, Search] = field(default_factory=dict)
+    by_fold: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def compare(
@@ -133,7 +137,7 @@ def compare(
         )
 
     lines: list[dict[str, Any]] = []
-    seconds, candidates = {}, {}
+    seconds, candidates, by_fold = {}, {}, {}
     for model in dict.fromkeys([*map(name_own, training.models), *added]):
         started = time.monotonic()
         source = "own" if model in added else find_engine(model, target, training.engine)
@@ -144,7 +148,8 @@ def compare(
             if limit is not None:
                 limit.check()
             candidates[model] = make(model)
-            scores = cross_validate(candidates[model], features, y_true, target=target, folds=folds, budget=limit)
+            each = score_all_folds(candidates[model], features, y_true, target=target, folds=folds, budget=limit)
+            scores, by_fold[model] = summarise_folds(each), np.array([score[training.metric] for score in each])
             if np.isnan(scores[training.metric]):
                 raise ModelError(f"{training.metric} is not defined on any fold: each has rows of only one class")
             line |= {**scores, "error": ""}
@@ -156,7 +161,9 @@ def compare(
         seconds[model] = time.monotonic() - started
     frame = rank(pd.DataFrame(lines), training.metric)
     searches = {name: one.search for name, one in added.items() if one.search}
-    return Comparison(frame, seconds, find_best(frame), candidates, len(features), len(folds), budget, searches)
+    return Comparison(
+        frame, seconds, find_best(frame), candidates, len(features), len(folds), budget, searches, by_fold
+    )
 
 
 def check_metrics(y_true: pd.Series, target: Target) -> None:

@@ -91,7 +91,20 @@ def cross_validate(
     folds: Folds,
     budget: Budget | None = None,
 ) -> dict[str, float]:
-    """Return the mean and standard deviation of every metric over the folds.
+    """Return the mean and standard deviation of every metric over the folds; see `score_all_folds`."""
+    return summarise_folds(score_all_folds(candidate, features, y_true, target=target, folds=folds, budget=budget))
+
+
+def score_all_folds(
+    candidate: Pipeline,
+    features: pd.DataFrame,
+    y_true: pd.Series,
+    *,
+    target: Target,
+    folds: Folds,
+    budget: Budget | None = None,
+) -> list[dict[str, float]]:
+    """Return every metric in each of the folds.
 
     Raises
     ------
@@ -103,7 +116,7 @@ def cross_validate(
         scores.append(score)
         if budget is not None and len(scores) < len(folds):
             budget.check()
-    return summarise_folds(scores)
+    return scores
 
 
 def score_folds(

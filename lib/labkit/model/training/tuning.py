@@ -6,7 +6,7 @@ Unpromising trials are pruned from the first fold on.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,8 @@ class Tuning:
         Hyperparameters of the best trial.
     seconds
         Duration of each trial, in seconds.
+    by_fold
+        The metric of each trial in the folds in which it was evaluated.
     """
 
     model: str
@@ -94,6 +96,7 @@ class Tuning:
     candidate: Pipeline
     settings: dict[str, Setting]
     seconds: list[float]
+    by_fold: list[np.ndarray] = field(default_factory=list)
 
 
 def find_tunable(comparison: Comparison) -> str | None:
@@ -142,7 +145,7 @@ def tune(
     search = comparison.searches.get(model)
     space = {} if search else make_space(model, find_core(candidate[-1]))
     study = make_study(training.metric, seed)
-    lines, seconds, given = [], [], []
+    lines, seconds, given, by_fold = [], [], [], []
     for number in range(training.tuning_trials):
         # Trial 0 always runs, because the others are compared with it.
         if number and comparison.budget.is_used_up:
@@ -163,6 +166,7 @@ def tune(
             )
         own = find_core(tried[-1]).get_params()
         given.append(settings if search else {name: own[name] for name in space})
+        by_fold.append(np.array(line.pop("by_fold")))
         lines.append({"trial": number, **line, **given[-1]})
         seconds.append(time.monotonic() - started)
         on_trial(number, line["error"] or f"{training.metric} {line[training.metric]:.4g} ({line['state']})")
@@ -170,7 +174,7 @@ def tune(
     best = int(frame["best_trial"].iloc[-1])
     chosen = clone(candidate)
     find_core(chosen[-1]).set_params(**given[best])
-    return Tuning(model, frame.drop(columns="best_trial"), best, chosen, given[best], seconds)
+    return Tuning(model, frame.drop(columns="best_trial"), best, chosen, given[best], seconds, by_fold)
 
 
 def make_space(model: str, estimator: BaseEstimator) -> Space:
@@ -238,13 +242,14 @@ def evaluate_trial(
     is_complete = state == optuna.trial.TrialState.COMPLETE
     study.tell(trial, summary[metric] if is_complete else None, state=state)
     means = {name: summary[name] for name in (metric, f"{metric}_std")}
-    return {"state": state.name.lower(), "folds": len(scores), **means, "error": ""}
+    by_fold = [score[metric] for score in scores]
+    return {"state": state.name.lower(), "folds": len(scores), **means, "error": "", "by_fold": by_fold}
 
 
 def describe_failed(metric: str, n_folds: int, error: Exception) -> dict[str, Any]:
     """Return the row of a trial that failed after some folds."""
     unknown = {metric: np.nan, f"{metric}_std": np.nan}
-    return {"state": "failed", "folds": n_folds, **unknown, "error": describe_error(error)}
+    return {"state": "failed", "folds": n_folds, **unknown, "error": describe_error(error), "by_fold": []}
 
 
 def add_best(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
