@@ -1,6 +1,5 @@
-"""Folders that share files with others: symbolic links to them, hard links, or copies."""
+"""Folders that have files of others: as symbolic links to them, or as copies."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def link_to(target: Path, path: Path) -> None:
     path.symlink_to(target)
 
 
-def copy_tree(source: Path, path: Path, *, is_linked: bool = False) -> None:
+def copy_tree(source: Path, path: Path) -> None:
     """Copy a file or a folder to a path that does not exist yet; missing folders above it are made.
 
     Parameters
@@ -27,12 +26,9 @@ def copy_tree(source: Path, path: Path, *, is_linked: bool = False) -> None:
         The file or folder.
     path
         Where the copy is made.
-    is_linked
-        Make hard links instead, which take no space: for files that are replaced, never written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    copy = os.link if is_linked else shutil.copy2
     if source.is_dir():
-        shutil.copytree(source, path, copy_function=copy)
+        shutil.copytree(source, path)
     else:
-        copy(source, path)
+        shutil.copy2(source, path)

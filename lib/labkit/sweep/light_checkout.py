@@ -11,11 +11,15 @@ from pathlib import Path
 from labkit import paths
 from labkit.run.dvc_yaml import load_declarations, make_output_patterns
 from labkit.run.pipeline.outputs import find_record
+from labkit.run.pipeline.run_lock import LOCK_NAME
 from labkit.storage.atomic import write_text
 from labkit.storage.links import copy_tree, link_to
+from labkit.storage.locks import hold_lock
 
 OWN = {".labkit", ".dvc", "data", "params", "reports", "mlruns", "dvc.lock", "mlflow.db"}
 """What a light checkout has of its own, or does without."""
+BESIDE_DATABASE = ("mlflow.db-", "mlflow.db.")
+"""How files begin that are left out too: the journals and the lock of the database."""
 MEMORY = (".labkit/meanings.json", ".labkit/dependencies")
 """What labkit remembers about code: copied, so that it need not be found out again."""
 
@@ -31,11 +35,13 @@ def make_light_checkout(root: Path, experiment: str, content: str) -> None:
         Content of its params file.
     """
     origin = paths.find_root()
-    shutil.rmtree(root, ignore_errors=True)
+    # The process of a sweep that was killed may live on for a moment.
+    with hold_lock(root / ".labkit" / LOCK_NAME):
+        shutil.rmtree(root, ignore_errors=True)
     data = root / "data" / experiment
     data.mkdir(parents=True)
     for path in sorted(origin.iterdir()):
-        if path.name.partition("-")[0].removesuffix(".lock") not in OWN and path.name not in OWN:
+        if path.name not in OWN and not path.name.startswith(BESIDE_DATABASE):
             link_to(path, root / path.name)
     written = {output.partition("/")[0] for one in load_declarations(experiment).values() for output in one.outputs}
     own = paths.find_data_dir(experiment)
@@ -58,8 +64,8 @@ def list_continued(experiment: str, stage: str) -> list[str]:
     ]
 
 
-def place_inputs(root: Path, source: Path, experiment: str, names: Iterable[str], *, is_linked: bool) -> None:
-    """Put files or folders of another checkout into a light one, with the record by which they are verified.
+def place_inputs(root: Path, source: Path, experiment: str, names: Iterable[str]) -> None:
+    """Copy files or folders of another checkout into a light one, with the record by which they are verified.
 
     Parameters
     ----------
@@ -69,12 +75,10 @@ def place_inputs(root: Path, source: Path, experiment: str, names: Iterable[str]
         Root of the checkout that has them.
     names
         Relative to both roots.
-    is_linked
-        Make hard links instead of copies.
     """
     for name in names:
         if not (root / name).exists():
-            copy_tree(source / name, root / name, is_linked=is_linked)
+            copy_tree(source / name, root / name)
         folder = name.split("/")[2]
         with paths.use_root(source):
             record = find_record(experiment, folder)

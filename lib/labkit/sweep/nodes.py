@@ -5,7 +5,8 @@ up to date, with the content of the inputs. It runs in a light checkout, in whic
 """
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class Node:
     ----------
     files
         Digest of each output file by its path relative to the root.
+    stamps
+        Size, time of change and inode of these files: digests are computed again only where they differ.
     run_id
         Its run in MLflow; None if it was made by a run of the checkout.
     reads
@@ -49,6 +52,7 @@ class Node:
     run_id: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     reads: str = ""
+    stamps: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def find_sweeps_dir(experiment: str) -> Path:
@@ -108,23 +112,24 @@ def prepare_node(
     sources
         The light checkout that has the outputs of each earlier stage.
     """
-    experiment, declared = params.experiment, load_declarations(params.experiment)
-    root = find_node_root(experiment, key)
+    experiment, root = params.experiment, find_node_root(params.experiment, key)
     make_light_checkout(root, experiment, content)
     copy_tree(fingerprints, root / "data" / experiment / FINGERPRINT)
     for name, source in sources.items():
-        written = list_written(experiment, name)
-        needed = [
-            one for one in declared[stage].inputs if any(one == out or one.startswith(f"{out}/") for out in written)
-        ]
-        place_inputs(root, source, experiment, needed, is_linked=True)
-    place_inputs(root, paths.find_root(), experiment, list_continued(experiment, stage), is_linked=False)
+        place_inputs(root, source, experiment, list_taken(experiment, stage, name))
+    place_inputs(root, paths.find_root(), experiment, list_continued(experiment, stage))
     return root
 
 
 def list_written(experiment: str, stage: str) -> list[str]:
     """Return the outputs of a stage, relative to the root."""
     return [f"data/{experiment}/{output}" for output in load_declarations(experiment)[stage].outputs]
+
+
+def list_taken(experiment: str, stage: str, other: str) -> list[str]:
+    """Return the inputs of a stage that another one writes, relative to the root."""
+    written, inputs = list_written(experiment, other), load_declarations(experiment)[stage].inputs
+    return [one for one in inputs if any(one == out or one.startswith(f"{out}/") for out in written)]
 
 
 def compute_files(experiment: str, stage: str) -> dict[str, str]:
@@ -142,7 +147,7 @@ def adopt_node(params: Params, content: str, stage: str, key: str) -> Node:
     make_light_checkout(root, experiment, content)
     written = list_written(experiment, stage)
     check_outputs(experiment, [origin / name for name in written])
-    place_inputs(root, origin, experiment, written, is_linked=False)
+    place_inputs(root, origin, experiment, written)
     record = load_records(paths.find_reports_dir(experiment)).get(stage)
     with paths.use_root(root):
         if record:
@@ -151,7 +156,7 @@ def adopt_node(params: Params, content: str, stage: str, key: str) -> Node:
 
 
 def finish_node(params: Params, stage: str, key: str) -> Node:
-    """Write the marker of a node that is done in this light checkout, and return the node."""
+    """Write the marker of a node that is done in this light checkout, and return the node; its inputs are removed."""
     experiment, root = params.experiment, paths.find_root()
     for folder in sorted({name.split("/")[2] for name in list_written(experiment, stage)}):
         if (root / "data" / experiment / folder).is_dir():
@@ -160,9 +165,27 @@ def finish_node(params: Params, stage: str, key: str) -> Node:
     told = {}
     if record:
         told = {name: getattr(record, name) for name in ("seconds", "peak_bytes", "headline", "run_id", "metrics")}
-    node = Node(stage, key, compute_files(experiment, stage), **told, reads=compute_reads_digest(experiment, stage))
+    files, reads = compute_files(experiment, stage), compute_reads_digest(experiment, stage)
+    node = Node(stage, key, files, **told, reads=reads, stamps={name: make_stamp(root / name) for name in files})
+    for other in load_declarations(experiment):
+        for name in list_taken(experiment, stage, other) if other != stage else []:
+            remove_copy(root / name)
     write_json(root / MARKER, asdict(node))
     return node
+
+
+def remove_copy(path: Path) -> None:
+    """Remove the copy of an input."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def make_stamp(path: Path) -> list[int]:
+    """Return size, time of change and inode of a file, which differ after the file was written to or replaced."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
 
 
 def compute_reads_digest(experiment: str, stage: str) -> str:
@@ -178,9 +201,15 @@ def load_node(params: Params, stage: str, key: str) -> Node | None:
         node = Node(**parse_json((root / MARKER).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    is_whole = node.key == key and all((root / name).is_file() for name in node.files)
+    is_whole = node.key == key and all(is_unchanged(root, node, name) for name in node.files)
     if not is_whole or not node.reads:
         return node if is_whole else None
     with paths.use_root(root):
         perform_fingerprint(params, None)
         return node if compute_reads_digest(params.experiment, stage) == node.reads else None
+
+
+def is_unchanged(root: Path, node: Node, name: str) -> bool:
+    """Return whether an output file of a node is there as its stage wrote it."""
+    path = root / name
+    return path.is_file() and (make_stamp(path) == node.stamps.get(name) or compute_digest(path) == node.files[name])

@@ -1,11 +1,12 @@
 """Plans a sweep, runs it, and keeps its result: `labkit sweep`.
 
-Nothing starts before everything is checked. The checkout is only read, and held only while the sweep is planned.
+Nothing starts before everything is checked. An experiment has one sweep at a time, because sweeps share its
+nodes. The checkout is only read, and held only while the sweep is planned.
 """
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from labkit import paths
@@ -26,6 +27,7 @@ from labkit.sweep.result import Result, load_result, make_sweep_result, save_res
 from labkit.sweep.sweep import Progression, Sweep
 from labkit.units import format_count
 
+COMMAND = "labkit sweep"
 TRAINING = "training"
 """The stage that a sweep stops after if it is given no other one: the holdout rows stay unseen."""
 
@@ -53,7 +55,7 @@ class SweepRequest:
 
 
 def run_sweep(experiment: str, request: SweepRequest, *, progress: Progress, show: Callable[[Result], None]) -> None:
-    """Run a sweep and keep its result as the latest one.
+    """Run a sweep and keep its result as the latest one; waits for another sweep of the experiment.
 
     Parameters
     ----------
@@ -67,6 +69,25 @@ def run_sweep(experiment: str, request: SweepRequest, *, progress: Progress, sho
     StageError
         Points failed; all others have a result.
     """
+    points, stages = check_sweep(experiment, request, progress)
+    with hold_sweep(experiment, progress) as has_waited:
+        if has_waited:
+            points, stages = check_sweep(experiment, request, progress)
+        progress.show(f"{format_count(len(points), 'point')}, each up to {stages[-1]}")
+        run_points(experiment, points, stages, request=request, progress=progress, show=show)
+
+
+def hold_sweep(experiment: str, progress: Progress) -> AbstractContextManager[bool]:
+    """Hold the lock of an experiment's sweeps; the value is whether another sweep was waited for.
+
+    The lock file is outside of the folder of sweeps, which may be removed.
+    """
+    path = paths.find_root() / ".labkit" / f"sweep-{experiment}.lock"
+    return run_lock.hold_checkout(experiment, report=progress.show, command=COMMAND, path=path)
+
+
+def check_sweep(experiment: str, request: SweepRequest, progress: Progress) -> tuple[list[Point], list[str]]:
+    """Check everything that a sweep needs, and return its points and the stages that each goes through."""
     points = make_points(load_file(experiment), request.settings, n_random=request.n_random)
     stages = list_swept(experiment, request.until)
     for point in points:
@@ -74,8 +95,20 @@ def run_sweep(experiment: str, request: SweepRequest, *, progress: Progress, sho
     start_work(
         points[0].params, builtin.PLAIN_STAGES, progress, names=stages, kernels=Kernels(is_cold=True)
     ).check_experiment()
-    progress.show(f"{format_count(len(points), 'point')}, each up to {stages[-1]}")
-    with run_lock.hold_checkout(experiment, report=progress.show, command=f"labkit sweep {experiment}"):
+    return points, stages
+
+
+def run_points(
+    experiment: str,
+    points: Sequence[Point],
+    stages: Sequence[str],
+    *,
+    request: SweepRequest,
+    progress: Progress,
+    show: Callable[[Result], None],
+) -> None:
+    """Plan and run the points of a sweep, with an entry in the ledger."""
+    with run_lock.hold_checkout(experiment, report=progress.show, command=COMMAND):
         recovery.close_gone(progress.show)
         progressions = plan(experiment, points, stages)
     facts = {**provenance.collect(), "kind": ledger.SWEEP, "asked": {"settings": list(request.settings)}}
@@ -197,5 +230,5 @@ def adopt_point(experiment: str, word: str, progress: Progress) -> None:
     """
     load_file(experiment)
     row = load_result(experiment).find_row(word)
-    with run_lock.hold_checkout(experiment, report=progress.show, command=f"labkit sweep {experiment} --adopt"):
+    with run_lock.hold_checkout(experiment, report=progress.show, command="labkit sweep --adopt"):
         write_settings(experiment, row.settings, progress)

@@ -27,7 +27,12 @@ RETRY_SECONDS = 0.05
 
 @contextmanager
 def hold_checkout(
-    experiment: str, *, report: Callable[[str], None], is_waiting: bool = True, command: str = ""
+    experiment: str,
+    *,
+    report: Callable[[str], None],
+    is_waiting: bool = True,
+    command: str = "",
+    path: Path | None = None,
 ) -> Iterator[bool]:
     """Hold the lock of the checkout during the block; yields whether another run was waited for.
 
@@ -39,13 +44,16 @@ def hold_checkout(
         Called with one line that names the run this one waits for.
     is_waiting
         Raise an error instead of waiting if False.
+    path
+        Lock file of a part of the checkout, to hold that instead.
 
     Raises
     ------
     LabkitError
         Another run is under way and `is_waiting` is not set.
     """
-    with open_lock(find_lock_path()) as handle:
+    path = path or find_lock_path()
+    with open_lock(path) as handle:
         # A process that only looks for the holder has the lock for a moment, without writing its own name.
         for _ in range(N_TRIES):
             if is_ours := take_lock(handle, is_waiting=False):
@@ -59,11 +67,11 @@ def hold_checkout(
             report(f"waiting for {describe_holder(read_holder(handle))} …")
             take_lock(handle)
         facts = {"pid": os.getpid(), "experiment": experiment, "since": make_timestamp(), "command": command}
-        note_holder(handle, find_lock_path(), json.dumps(facts).encode())
+        note_holder(handle, path, json.dumps(facts).encode())
         try:
             yield not is_ours
         finally:
-            note_holder(handle, find_lock_path(), b"")
+            note_holder(handle, path, b"")
 
 
 def find_holder() -> dict[str, Any] | None:
