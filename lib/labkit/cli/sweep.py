@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labkit.cli.options import complete_experiment, complete_setting, complete_stage, json_option
-from labkit.console import divert_output, echo, make_column, print_json, print_table
+from labkit.console import divert_output, echo, make_column, print_json, print_table, wrap_words
 
 if TYPE_CHECKING:
     from labkit.sweep.result import Result
@@ -80,6 +80,8 @@ def show_result(result: "Result") -> None:
 
     columns = [make_column(name, is_folded=True) for name in result.list_columns()]
     print_table(columns, result.list_cells(), title=f"{result.experiment}: {result.describe()}")
+    if warning := result.describe_choice():
+        echo(wrap_words(warning, indent=0))
     echo(f"Report:    {os.path.relpath(find_page(result.experiment))}")
     if any(row.is_done and row.score is not None for row in result.rows):
         echo(f"Adopt:     labkit sweep {result.experiment} --adopt best")

@@ -7,7 +7,8 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
+from operator import attrgetter
 
 from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly
@@ -19,8 +20,15 @@ from labkit.units import format_count
 
 MOST_POINTS = 1000
 OPENING, CLOSING, QUOTES = "[{(", "]})", "\"'"
-NOT_COMPARABLE = ("data.target", "training.metric")
-"""Params that decide what the metric of a point means: points that differ in them cannot be ranked."""
+NOT_COMPARABLE = (
+    "data",
+    "wrangling.filters",
+    "wrangling.duplicates",
+    "wrangling.duplicates_by",
+    "training.metric",
+    "evaluation.metrics",
+)
+"""Params that decide what is measured, or on which rows: points that differ in them cannot be ranked."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,15 @@ def make_points(file: ParamsFile, settings: Sequence[str], *, n_random: int | No
     Raises
     ------
     ParamsError
-        A setting is malformed or not valid, there are too many points, or two of them are the same.
+        A setting is malformed, not valid or changes what is measured, there are too many points, or two of them are the
+        same.
     """
     points = [
         Point(number, chosen, override_file(file, chosen))
         for number, chosen in enumerate(expand(settings, n_random=n_random, seed=file.params.seed), 1)
     ]
+    for point in points:
+        check_comparable(point, file.params)
     check_different(points)
     return points
 
@@ -107,8 +118,6 @@ def expand(settings: Sequence[str], *, n_random: int | None = None, seed: int = 
         raise ParamsError(
             f"-S {make_printable(twice[0])}: given twice: write its values behind one another, separated by commas"
         )
-    if barred := [name for name in names if any(f"{name}.".startswith(f"{one}.") for one in NOT_COMPARABLE)]:
-        raise ParamsError(f"-S {barred[0]}: decides what is measured, so its points could not be ranked: leave it out")
     n_all = math.prod(len(values) for _, values in offered)
     if n_random is not None and n_random > n_all:
         raise ParamsError(f"--random {n_random}: there are only {format_count(n_all, 'combination')}")
@@ -117,11 +126,31 @@ def expand(settings: Sequence[str], *, n_random: int | None = None, seed: int = 
             f"{format_count(n_random or n_all, 'point')}, but at most {MOST_POINTS:,} are allowed: give fewer values, "
             "or draw some of the points with --random"
         )
-    every = product(*([f"{name}={value}" for value in values] for name, values in offered))
+    written = [[f"{name}={value}" for value in values] for name, values in offered]
     if n_random is None:
-        return list(every)
-    chosen = set(random.Random(seed).sample(range(n_all), n_random))
-    return [one for place, one in enumerate(islice(every, max(chosen) + 1)) if place in chosen]
+        return list(product(*written))
+    return [pick(written, place) for place in sorted(draw_places(n_all, n_random, seed=seed))]
+
+
+def draw_places(n_all: int, n_drawn: int, *, seed: int) -> set[int]:
+    """Draw different places of combinations; their number may be larger than a range can be sampled from."""
+    source, drawn = random.Random(seed), set[int]()
+    while len(drawn) < n_drawn:
+        drawn.add(source.randrange(n_all))
+    return drawn
+
+
+def pick(offered: Sequence[Sequence[str]], place: int) -> tuple[str, ...]:
+    """Return one combination by its place among all of them.
+
+    >>> [pick([["a", "b"], ["x", "y", "z"]], place) for place in (0, 1, 5)]
+    [('a', 'x'), ('a', 'y'), ('b', 'z')]
+    """
+    chosen = []
+    for values in reversed(offered):
+        place, at = divmod(place, len(values))
+        chosen.append(values[at])
+    return tuple(reversed(chosen))
 
 
 def split_setting(setting: str) -> tuple[str, list[str]]:
@@ -160,6 +189,31 @@ def split_values(source: str) -> list[str]:
                 continue
         values[-1] += letter
     return [value.strip() for value in values]
+
+
+def check_comparable(point: Point, params: Params) -> None:
+    """Raise an error for a point that could not be ranked with others.
+
+    Parameters
+    ----------
+    point
+        The point.
+    params
+        Params of the file, by which all points are measured.
+
+    Raises
+    ------
+    ParamsError
+        The message names the parameter.
+    """
+    for name in NOT_COMPARABLE:
+        read = attrgetter(name)
+        if read(point.params) != read(params):
+            shown = list_briefly(map(make_printable, point.settings))
+            raise ParamsError(
+                f"point {point.number} ({shown}): {name} decides what is measured, or on which rows, so points that "
+                "differ in it cannot be ranked: leave it out, or change the params file before the sweep"
+            )
 
 
 def check_different(points: Iterable[Point]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LATEST = "latest.json"
 BEST = "best"
+REFOLDED = ("seed", "training", "training.folds", "training.repeats", "training.most_rows")
+"""Params that change which rows a fold has."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,19 @@ class Result:
             f"{format_count(self.n_ran, 'stage')} ran, all others were shared or done before."
         )
 
+    def describe_choice(self) -> str:
+        """Return what limits the score of the best point; empty if there is no choice."""
+        n_scored = sum(row.is_done and row.score is not None for row in self.rows)
+        if n_scored < 2:
+            return ""
+        warning = (
+            f"The best of {n_scored:,} points was chosen by its score, so this score is optimistic, in cross-validation "
+            "too: judge the point by the holdout rows after adopting it."
+        )
+        if any(name in REFOLDED for name in self.list_names()):
+            warning += " Different seeds or folds are also scored on different parts of the rows."
+        return warning
+
     def list_columns(self) -> list[str]:
         """Return the headings of the table of points."""
         measured = [f"{self.metric} in cross-validation"] if any(row.score is not None for row in self.rows) else []
@@ -201,6 +216,8 @@ def save_result(result: Result) -> None:
         "",
         "The points are ranked by the mean over the folds of cross-validation, shown with the standard deviation: the "
         "holdout rows have no part in the choice. Points that lie closer together are not shown to differ.",
+        "",
+        result.describe_choice(),
         "",
         f"| {' | '.join(map(escape, headings))} |",
         f"|{'---|' * len(headings)}",
