@@ -131,8 +131,8 @@ class Result:
         if n_scored < 2:
             return ""
         warning = (
-            f"The best of {n_scored:,} points was chosen by its score, so this score is optimistic, in cross-validation "
-            "too: judge the point by the holdout rows after adopting it."
+            f"The best of {n_scored:,} points was chosen by its score, so this score is optimistic, in "
+            "cross-validation too: judge the point by the holdout rows after adopting it."
         )
         if any(name in REFOLDED for name in self.list_names()):
             warning += " Different seeds or folds are also scored on different parts of the rows."
