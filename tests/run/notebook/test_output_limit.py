@@ -2,6 +2,7 @@
 
 import io
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from labkit import paths
 from labkit.params.experiment import TimeLimits
 from labkit.run.kernels import servers
-from labkit.run.notebook import execution, output_limit
+from labkit.run.notebook import execution, executor, output_limit
 from labkit.run.notebook.output_limit import MOST_OF_TAIL, Excerpt, OutputLimit, describe_cut, open_raw, shorten_file
 from labkit.run.notebook.result import number_cells
 from nbformat.v4 import output_from_msg
@@ -74,6 +75,24 @@ def test_infinite_output_is_cut_in_notebook_and_log(kernels: Path, monkeypatch: 
         assert "2999" in part[-2000:], cell.source
         assert len(part) < 1.2 * MOST, cell.source
     assert (kernels / "executed.ipynb").stat().st_size < 1.5 * MOST * len(SOURCES)
+
+
+class SlowLog(io.StringIO):
+    """A log that takes longer to write a message than a cell takes to send it."""
+
+    def write(self, string: str) -> int:
+        time.sleep(0.001)
+        return super().write(string)
+
+
+@pytest.mark.slow
+def test_output_is_complete_although_it_is_read_slowly(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "OUTPUT_SECONDS", 60)
+    log = SlowLog()
+    source = "for n in range(5000): print(n, flush=True)"
+    ended, _, _ = run(make_notebook(kernels / "a.ipynb", EXPERIMENT, source), log=log)
+    assert ended.failure is None
+    assert log.getvalue().split()[-5000:] == [str(n) for n in range(5000)]
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 ipykernel's own stream buffers what a cell prints until its thread sends it: for a cell that prints in an infinite loop
 that is hundreds of megabytes at once, in the kernel and in its client. It also drops what other programs wrote to the
-file descriptor if its thread has not read it yet when the cell ends. Used by every kernel of the kernelspec in
+file descriptor if its thread has not read it yet when the cell ends. Its socket drops messages when a thousand are
+waiting to be sent, including the one that reports the end of the cell. Used by every kernel of the kernelspec in
 `jupyter/` beside this file.
 """
 
@@ -39,6 +40,12 @@ class PacedStream(OutStream):
         # Before the stream starts its thread, which uses it.
         self.passed_on = threading.Condition()
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        # Only its own thread may use the socket.
+        self.pub_thread.schedule(self.wait_for_clients)
+
+    def wait_for_clients(self) -> None:
+        """Make the socket wait when the queue of a client is full, instead of dropping messages."""
+        self.pub_thread.socket.xpub_nodrop = True
 
     def _watch_pipe_fd(self) -> None:
         """Add to the stream what is written to the file descriptor, such as by other programs."""
