@@ -5,6 +5,8 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from labkit.monitoring.champion_check import load_earlier
 from labkit.monitoring.profile_files import make_profile_files
 from labkit.monitoring.reference_profile import profile_release
 from labkit.monitoring.retraining_records import load_records_of_retrainings
-from labkit.monitoring.watch import Work, look, resume, watch_experiments
+from labkit.monitoring.watch import Work, begin_watch, look, resume, sign, train, watch_experiments
 from labkit.monitoring.watch_state import State, check_watches, describe_watch, hold_watch, load_watch_state, save_state
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
@@ -73,6 +75,9 @@ def arrive(root: Path, n_days: int = 60) -> None:
     path = root / "arrived.csv"
     make_table(n_days).to_csv(path, index=False)
     os.utime(path, (NOW.timestamp() - 60, NOW.timestamp() - 60))
+    state = load_watch_state(NAME)
+    state.seen[str(path)] = [*sign(path), int(NOW.timestamp()) - 60]
+    save_state(state, now=NOW, doing=state.doing)
 
 
 def make_work(lines: list[str], run: Run | None = run_better) -> Work:
@@ -119,7 +124,9 @@ def test_new_rows_are_checked_trained_on_and_the_new_champion_is_checked(watched
     os.utime(watched / "arrived.csv", (NOW.timestamp() + 1798, NOW.timestamp() + 1798))
     look_after(lines, 30)
     assert lines == [], "it may still be written"
-    look_after(lines, 31)
+    look_after(lines, 30.1)
+    assert lines == [], "it may still be written"
+    look_after(lines, 30.2)
     assert [line.partition(":")[0] for line in strip(lines)] == [f"{NAME} v3"]
     look_after(lines, 92)
     assert len(lines) == 1, "an hour after the last check"
@@ -200,6 +207,90 @@ def test_failures_back_off_and_arriving_rows_are_tried_at_once(watched: Path) ->
     assert lines == []
     assert look_after(lines, 12) == 0
     assert (load_watch_state(NAME).failures, list_finished()) == (0, ["published"])
+
+
+def test_training_is_postponed_while_its_file_is_written(watched: Path) -> None:
+    lines: list[str] = []
+    path = watched / "arrived.csv"
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if "v2: retrain" in line:
+            with path.open("a") as file:
+                file.write("2026-03-02,0.1,0.2,0.3\n")
+
+    arrive(watched)
+    look(load_watch_state(NAME), replace(make_work([]), report=report), now=NOW)
+    assert strip(lines)[1:] == [f"{NAME}: training postponed: arrived.csv is still being written"]
+    assert load_records_of_retrainings(NAME) == []
+    look_after(lines, 1)
+    assert lines == [], "it changed during the check"
+    look_after(lines, 1.2)
+    assert [line.partition(":")[0] for line in strip(lines)] == [f"{NAME} v2", NAME, f"{NAME} v3"]
+    assert list_finished() == ["published"]
+
+    state = load_watch_state(NAME)
+    state.taken[str(path)] = [1, 1]
+    trained: list[Path | None] = []
+    work = Work(HOUR, lambda _, source: trained.append(source) or {}, lines.append)  # type: ignore[func-returns-value]
+    assert train(load_params(NAME), state, work) == "postponed", "never on the tables as they are instead"
+    assert (trained, state.is_postponed) == ([], True)
+    state.taken[str(path)] = sign(path)
+    lines.clear()
+    look(state, make_work(lines), now=NOW + timedelta(minutes=2))
+    assert (len(lines), state.is_postponed) == (1, False), "checked again once it is whole"
+
+
+def test_no_training_begins_after_sigterm(watched: Path) -> None:
+    lines: list[str] = []
+    stopping: list[int] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        stopping.append(signal.SIGTERM)
+
+    arrive(watched)
+    state = load_watch_state(NAME)
+    look(state, replace(make_work([]), report=report, stopping=stopping), now=NOW)
+    assert (len(strip(lines)), load_records_of_retrainings(NAME), state.due) == (1, [], "")
+    look_after(lines)
+    assert list_finished() == ["published"]
+
+
+def test_no_other_experiment_is_begun_after_sigterm(params_root: Path) -> None:
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        assert check_watches(now=datetime.now(UTC)).remedy == ""
+        if len(lines) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    save_state(State("other", due=NOW.isoformat()), now=NOW - HOUR, doing="waiting")
+    assert watch_experiments([NAME, "other"], Work(HOUR, None, report), is_once=True) == 2
+    assert len(lines) == 1
+
+
+def test_check_is_due_no_later_than_the_time_between_checks(params_root: Path) -> None:
+    for due, expected in ((24 * HOUR, HOUR), (HOUR / 2, HOUR / 2)):
+        state = State(NAME, due=(NOW + due).isoformat())
+        begin_watch(state, make_work([]), now=NOW)
+        assert load_watch_state(NAME).due == (NOW + expected).isoformat()
+
+
+def test_one_process_has_one_sign_of_life_for_all_its_experiments(params_root: Path) -> None:
+    waiting, busy = State("a"), State("b")
+    with ExitStack() as held:
+        for state in (waiting, busy):
+            held.enter_context(hold_watch(state.experiment))
+        save_state(waiting, now=NOW, doing="waiting")
+        save_state(busy, now=NOW + HOUR, doing="training")
+        assert describe_watch(waiting, now=NOW + 2 * HOUR) == ("last beat 1 h ago, training b for 1 h", "")
+        save_state(busy, now=NOW + 2 * HOUR, doing="waiting")
+        assert describe_watch(waiting, now=NOW + 2 * HOUR) == ("last beat 0 s ago", "")
+        save_state(busy, now=NOW + 2 * HOUR, doing="training")
+    with hold_watch("a"):
+        assert "hangs" in describe_watch(waiting, now=NOW + 2 * HOUR)[1], "another process had the same number"
 
 
 def test_one_process_watches_an_experiment(params_root: Path) -> None:

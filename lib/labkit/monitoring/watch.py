@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,14 @@ from labkit.serving.settings import LOG
 from labkit.units import format_count, format_time_span
 
 SETTLE_SECONDS = 10
-"""A file counts as whole once it has not been written to for that long."""
+"""A file counts as whole once it has not changed for that long."""
 FIRST_PAUSE = timedelta(minutes=1)
 """Pause after a failure, doubled with each further one."""
 SHORTEST_LIMIT = timedelta(hours=1)
 """Pauses after failures do not exceed the time between checks, or this if it is longer."""
 MOST_CHECKS = 2
 """Checks of a source in one look: the second one is that of a champion that was just published."""
-PUBLISHED = "published"
+PUBLISHED, POSTPONED = "published", "postponed"
 Report = Callable[[str], None]
 
 
@@ -69,11 +69,14 @@ class Work:
         if only checks are wanted.
     report
         Called with one line for people.
+    stopping
+        Not empty once the process was told to stop: nothing else is begun then.
     """
 
     every: timedelta
     retrain: Callable[[str, Path | None], dict[str, Any]] | None
     report: Report
+    stopping: Sequence[int] = ()
 
 
 def watch_experiments(names: Sequence[str], work: Work, *, is_once: bool) -> int:
@@ -95,13 +98,14 @@ def watch_experiments(names: Sequence[str], work: Work, *, is_once: bool) -> int
     with ExitStack() as held, drain() as stopping:
         for name in names:
             held.enter_context(hold_watch(name))
+        work = replace(work, stopping=stopping)
         states = [load_watch_state(name) for name in names]
         try:
-            if is_once:
-                codes = [look(state, work, now=datetime.now(UTC), is_forced=True) for state in states]
-                return next(filter(None, codes), 0)
             for state in states:
-                resume(state)
+                begin_watch(state, work, now=datetime.now(UTC))
+            if is_once:
+                codes = [look(one, work, now=datetime.now(UTC), is_forced=True) for one in states if not stopping]
+                return next(filter(None, codes), 0)
             while not stopping:
                 for state in states:
                     if not stopping:
@@ -147,6 +151,14 @@ def drain() -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
+def begin_watch(state: State, work: Work, *, now: datetime) -> None:
+    """Give the first sign of life; a check is due no later than the time between checks from now."""
+    resume(state)
+    if state.due:
+        state.due = min(parse_time(state.due), now + work.every).isoformat(timespec="seconds")
+    save_state(state, now=now, doing=WAITING)
+
+
 def resume(state: State) -> None:
     """Make a check due now if the last one, or the training that followed, did not come to its end."""
     if state.doing in (CHECKING, TRAINING) or is_interrupted(state.experiment):
@@ -187,48 +199,54 @@ def look(state: State, work: Work, *, now: datetime, is_forced: bool = False) ->
 
 def check_sources(params: Params, state: State, work: Work, *, now: datetime, is_forced: bool) -> int:
     """Check the sources of rows that are due or have arrived, and return an exit code; see `look`."""
-    is_due = is_forced or not state.due or now >= parse_time(state.due)
     found = {source: sign(source) for source in list_row_sources(params)}
-    wanted = [
-        source
-        for source, signature in found.items()
-        if (is_due or state.taken.get(str(source)) != signature) and is_settled(source, now)
-    ]
+    settled = [one for one, signature in found.items() if is_settled(one, signature, state, now, is_forced=is_forced)]
+    is_due = is_forced or not state.due or now >= parse_time(state.due)
+    is_due = is_due or (state.is_postponed and len(settled) == len(found))
+    wanted = [source for source in settled if is_due or state.taken.get(str(source)) != found[source]]
     if is_due and not found:
         raise ParamsError(describe_missing(params))
-    for source in set(found) - set(wanted) if is_forced else ():
+    for source in set(found) - set(settled) if is_forced else ():
         what = f"{paths.show_path(source)} is still being written: left for the next check"
         say(work, f"{params.experiment}: {what}")
-    if not is_due and not wanted:
+    if not wanted:
         return 0
-    state.due = (now + work.every).isoformat(timespec="seconds")
+    state.due, state.is_postponed = (now + work.every).isoformat(timespec="seconds"), False
     state.taken |= {str(source): found[source] for source in wanted}
     if work.retrain and is_interrupted(params.experiment):
-        train(params, state, work, now)
-    verdicts = [check_source_of_rows(params, source, state, work, now) for source in wanted]
+        train(params, state, work)
+    verdicts = [check_source_of_rows(params, source, state, work) for source in wanted if not work.stopping]
     state.failures = 0
+    if work.stopping:
+        state.due = ""  # What was left out is made up for by the next start.
     return 4 if "stop" in verdicts else 0
 
 
-def check_source_of_rows(params: Params, source: Path, state: State, work: Work, now: datetime) -> str:
+def check_source_of_rows(params: Params, source: Path, state: State, work: Work) -> str:
     """Check the champion on a source, train again if the verdict asks for it, and return the last verdict."""
     for _ in range(MOST_CHECKS):
         save_state(state, now=datetime.now(UTC), doing=CHECKING)
         routine = check_routinely(params, source, now=datetime.now(UTC), report=lambda line: say(work, line))
         verdict = routine.checked.health.verdict
         say(work, describe_routine_check(routine))
-        if verdict != "retrain" or work.retrain is None or train(params, state, work, now) != PUBLISHED:
+        is_wanted = verdict == "retrain" and work.retrain is not None and not work.stopping
+        if not is_wanted or train(params, state, work) != PUBLISHED or work.stopping:
             break
         params = load_params(params.experiment)
     return verdict
 
 
-def train(params: Params, state: State, work: Work, now: datetime) -> str:
-    """Train again on the data up to now, and return the decision."""
+def train(params: Params, state: State, work: Work) -> str:
+    """Train again on the data up to now, and return the decision; later if these are still being written."""
     assert work.retrain is not None
+    source = find_incoming(params)
+    if source is not None and not source.is_file():
+        source = None
+    if source is not None and state.taken.get(str(source)) != sign(source):
+        state.is_postponed = True
+        say(work, f"{params.experiment}: training postponed: {paths.show_path(source)} is still being written")
+        return POSTPONED
     save_state(state, now=datetime.now(UTC), doing=TRAINING)
-    incoming = find_incoming(params)
-    source = incoming if incoming is not None and incoming.is_file() and is_settled(incoming, now) else None
     record = work.retrain(params.experiment, source)
     what = "nothing new to train on" if record.get("state") == REPEATED else "trained again"
     say(work, f"{params.experiment}: {what}: {record['headline']}")
@@ -287,9 +305,20 @@ def sign(source: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def is_settled(source: Path, now: datetime) -> bool:
-    """Return whether nobody writes to a file any more; logs are read while they grow."""
-    return source.is_dir() or abs(now.timestamp() - source.stat().st_mtime) >= SETTLE_SECONDS
+def is_settled(source: Path, signature: list[int], state: State, now: datetime, *, is_forced: bool) -> bool:
+    """Return whether nobody writes to a file any more; logs are read while they grow.
+
+    What counts is that two looks saw the same, as the clock of a file server may be wrong. Only where there is one look
+    (`is_forced`), the file's time counts as well.
+    """
+    if source.is_dir():
+        return True
+    *seen, since = state.seen.get(str(source), [0])
+    if seen != signature or since > now.timestamp():
+        since = int(now.timestamp())
+        state.seen[str(source)] = [*signature, since]
+    ages = [now.timestamp() - since, *([now.timestamp() - source.stat().st_mtime] if is_forced else [])]
+    return max(ages) >= SETTLE_SECONDS
 
 
 def say(work: Work, line: str) -> None:

@@ -44,6 +44,10 @@ class State:
         Checks and trainings that failed since the last success.
     taken
         Size and time of the files, and the number of log parts, that were taken in, by source.
+    seen
+        Size and time of the files as the last look found them, and since when in seconds since 1970, by source.
+    is_postponed
+        Whether a training waits for a file that is still being written.
     """
 
     experiment: str
@@ -54,6 +58,8 @@ class State:
     due: str = ""
     failures: int = 0
     taken: dict[str, list[int]] = field(default_factory=dict)
+    seen: dict[str, list[int]] = field(default_factory=dict)
+    is_postponed: bool = False
 
 
 def load_watch_state(experiment: str) -> State:
@@ -107,19 +113,30 @@ def is_watched(experiment: str) -> bool:
 
 def describe_watch(state: State, *, now: datetime) -> tuple[str, str]:
     """Return the state of a watch in words, and what to do about it; empty if nothing."""
-    ago = (now - datetime.fromisoformat(state.beat)).total_seconds()
+    is_alive = is_watched(state.experiment)
+    # A process looks at its experiments one after another: a sign of life for one of them is one for all.
+    same = [state, *(list_states_beside(state) if is_alive else [])]
+    ago = (now - max(datetime.fromisoformat(one.beat) for one in same)).total_seconds()
     beat = f"last beat {format_time_span(max(ago, 0))} ago"
     failed = f", {format_count(state.failures, 'failure')} in a row" if state.failures else ""
-    if is_watched(state.experiment):
-        for_long = format_time_span(max((now - datetime.fromisoformat(state.since)).total_seconds(), 0))
-        if state.doing in (CHECKING, TRAINING):
-            return f"{beat}, {state.doing} for {for_long}{failed}", ""
+    if is_alive:
+        for one in same:
+            if one.doing in (CHECKING, TRAINING):
+                what = one.doing if one is state else f"{one.doing} {one.experiment}"
+                for_long = format_time_span(max((now - datetime.fromisoformat(one.since)).total_seconds(), 0))
+                return f"{beat}, {what} for {for_long}{failed}", ""
         is_silent = ago > SILENT_LOOKS * LOOK_SECONDS
         remedy = f"it hangs: end process {state.pid} and start `labkit watch` again" if is_silent else ""
         return f"{beat}{failed}", remedy
     if state.doing == STOPPED:
         return f"{beat}, then ended{failed}", ""
     return f"{beat}, then killed while {state.doing}{failed}", "start `labkit watch` again: it continues"
+
+
+def list_states_beside(state: State) -> list[State]:
+    """Return the states of the other experiments that the same process watches."""
+    others = [one for one in list_states() if one.pid == state.pid and one.experiment != state.experiment]
+    return [one for one in others if is_watched(one.experiment)]
 
 
 def list_states() -> list[State]:
