@@ -62,7 +62,7 @@ class Known:
     """An outcome as histories count it: when it became known, in microseconds since 1970, and its keys by history."""
 
     at: int
-    answer: float
+    value: float
     keys: tuple[str | None, ...]
 
 
@@ -186,7 +186,7 @@ class FedOutcomes:
             422: a row, a true value or a time is not as declared.
         """
         rows = self.read(msgspec.json.encode({"rows": [one.row for one in outcomes]}))
-        answers = [self.read_true_value(number, one.value) for number, one in enumerate(outcomes)]
+        values = [self.read_true_value(number, one.value) for number, one in enumerate(outcomes)]
         known_at = np.array([read_time(number, one.known_at) for number, one in enumerate(outcomes)], "datetime64[us]")
         try:
             with self.opened.code.active():
@@ -198,7 +198,7 @@ class FedOutcomes:
             faults = [Fault(f"row {n}: known_at: not after the time of prediction", n, "known_at") for n in early]
             raise RequestError(422, *faults[:MOST_FAULTS])
         times = known_at.astype("int64").tolist()
-        by_row = zip(times, answers, zip(*keys.values(), strict=True), strict=True)
+        by_row = zip(times, values, zip(*keys.values(), strict=True), strict=True)
         return {one.id: Known(*known) for one, known in zip(outcomes, by_row, strict=True)}
 
     def read_true_value(self, number: int, value: Any) -> float:
@@ -218,8 +218,8 @@ class FedOutcomes:
         known = list(self.counts.known.values())
         names = list(self.features.histories or {})
         keys = {name: [one.keys[place] for one in known] for place, name in enumerate(names)}
-        times, answers = np.array([one.at for one in known], "int64"), np.array([one.answer for one in known])
-        self.opened.graph.replace_outcomes(add_outcomes(self.base, times, answers, keys))
+        times, values = np.array([one.at for one in known], "int64"), np.array([one.value for one in known])
+        self.opened.graph.replace_outcomes(add_outcomes(self.base, times, values, keys))
 
     def describe(self) -> dict[str, Any]:
         """Return how many outcomes were sent, when the latest of all became known, and the age of what was sent last.

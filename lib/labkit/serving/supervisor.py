@@ -257,7 +257,7 @@ class ReleaseFolder:
 def check_code_trusted(folder: Path) -> None:
     """Raise ParamsError if a folder, of which no digest is known, carries packages that would be run.
 
-    Its manifest only shows that its files belong together; whoever changed a wheel could have changed the manifest too.
+    Its manifest only shows that its files belong together: someone who changed a wheel could have changed it as well.
     """
     if wheels := list_wheels(folder):
         names = list_briefly(wheel.name for wheel in wheels)
