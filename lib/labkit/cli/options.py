@@ -82,6 +82,13 @@ complete_run = complete(offer_runs)
 complete_setting = complete(offer_settings)
 
 
+def make_setting_option(metavar: str, description: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option that sets parameters."""
+    return click.option(
+        "-S", "--set", "settings", multiple=True, metavar=metavar, shell_complete=complete_setting, help=description
+    )
+
+
 class TimeSpan(click.ParamType[timedelta]):
     """A time span such as 30min, 1h or 1d, at least ten seconds and at most a year."""
 

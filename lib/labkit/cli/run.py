@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labkit import paths
-from labkit.cli.options import complete_experiment, complete_setting, complete_stage, json_option
+from labkit.cli.options import complete_experiment, complete_stage, json_option, make_setting_option
 from labkit.cli.show import try_to_close_gone
 from labkit.console import divert_output, echo, print_json, wrap_words
 from labkit.stages import builtin
@@ -20,15 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run what has changed, up to the published model.")
 @click.argument("experiment", shell_complete=complete_experiment)
-@click.option(
-    "-S",
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="SECTION.FIELD=VALUE",
-    shell_complete=complete_setting,
-    help="Change the params file; with --sample, for that run only.",
-)
+@make_setting_option("SECTION.FIELD=VALUE", "Change the params file; with --sample, for that run only.")
 @click.option("--until", metavar="STAGE", help="Stop after this stage.", shell_complete=complete_stage)
 @click.option(
     "--force", metavar="STAGE", help="Run this stage even if nothing has changed.", shell_complete=complete_stage

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labkit.cli.options import complete_experiment, complete_setting, complete_stage, json_option
+from labkit.cli.options import complete_experiment, complete_stage, json_option, make_setting_option
 from labkit.console import divert_output, echo, make_column, print_json, print_table, wrap_words
 
 if TYPE_CHECKING:
@@ -14,14 +14,8 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run many sets of parameters; rank and adopt them.")
 @click.argument("experiment", shell_complete=complete_experiment)
-@click.option(
-    "-S",
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="SECTION.FIELD=VALUE,VALUE",
-    shell_complete=complete_setting,
-    help="Values of one parameter; a value that is a list is written in brackets.",
+@make_setting_option(
+    "SECTION.FIELD=VALUE,VALUE", "Values of one parameter; a value that is a list is written in brackets."
 )
 @click.option("--random", "n_random", type=click.IntRange(1), metavar="N", help="Draw N of the combinations.")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Stages at a time; by default, as many as cores.")
