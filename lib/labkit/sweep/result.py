@@ -1,5 +1,6 @@
 """The result of a sweep: its points ranked by the metric of training, kept as JSON and shown as a page."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,8 +11,10 @@ from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.names import escape
+from labkit.params.experiment import Params
 from labkit.run.reports.render import render_page
 from labkit.storage.atomic import parse_json, write_json
+from labkit.storage.digests import digest
 from labkit.sweep.nodes import find_sweeps_dir
 from labkit.units import format_count, format_deviation, format_duration, format_interval
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 LATEST = "latest.json"
 BEST = "best"
+NOT_RUN = "not run"
 REFOLDED = ("seed", "training", "training.folds", "training.repeats", "training.most_rows")
 """Params that change which rows a fold has."""
 
@@ -32,6 +36,8 @@ class Row:
     ----------
     settings
         What it set, each `section.field=value`.
+    params
+        Digest of all its params.
     failure
         Why it stopped; empty if it did not.
     is_done
@@ -48,6 +54,7 @@ class Row:
 
     number: int
     settings: tuple[str, ...]
+    params: str = ""
     failure: str = ""
     is_done: bool = False
     score: float | None = None
@@ -59,7 +66,7 @@ class Row:
     @property
     def state(self) -> str:
         """How far it came, as a word or two."""
-        return "failed" if self.failure else "done" if self.is_done else "not run"
+        return "failed" if self.failure else "done" if self.is_done else NOT_RUN
 
     def describe_score(self) -> str:
         """Return the metric in cross-validation with its deviation."""
@@ -97,10 +104,15 @@ class Result:
         Raises
         ------
         ParamsError
-            There is no such point, or none has a score.
+            There is no such point, none has a score, or the best one is not known yet.
         """
         done = [row for row in self.rows if row.is_done]
         if word == BEST:
+            if n_left := sum(row.state == NOT_RUN for row in self.rows):
+                raise ParamsError(
+                    f"--adopt {BEST}: {n_left:,} of {format_count(len(self.rows), 'point')} of {self.run} are not run: "
+                    "run the same sweep again, which continues it, or adopt a point by its number"
+                )
             if not done or done[0].score is None:
                 raise ParamsError(f"no point of {self.run} has a score yet: labkit sweep {self.experiment} -S …")
             return done[0]
@@ -175,6 +187,7 @@ def make_sweep_result(sweep: "Sweep", run: str) -> Result:
             Row(
                 one.point.number,
                 one.point.settings,
+                params=compute_params_digest(one.point.params),
                 failure=one.failure,
                 is_done=len(one.nodes) == len(sweep.stages),
                 score=found.get(f"cv_{metric}"),
@@ -186,6 +199,11 @@ def make_sweep_result(sweep: "Sweep", run: str) -> Result:
         )
     ranked = tuple(rank_points(rows, is_greater=is_greater_better(metric)))
     return Result(run, sweep.experiment, metric, sweep.stages[-1], ranked, len(sweep.ran))
+
+
+def compute_params_digest(params: Params) -> str:
+    """Return the digest of all params, however the file writes them."""
+    return digest([json.dumps(params.model_dump(mode="json"), sort_keys=True)])
 
 
 def rank_points(rows: Sequence[Row], *, is_greater: bool) -> list[Row]:

@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from labkit import paths
-from labkit.errors import StageError, list_briefly
+from labkit.errors import ParamsError, StageError, list_briefly
 from labkit.params.load import load_file
+from labkit.params.override import override_file
 from labkit.run.dvc_yaml import FINGERPRINT
 from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir
 from labkit.run.kernels.session import Kernels
@@ -23,7 +24,7 @@ from labkit.run.records.stage_record import load_records
 from labkit.stages import builtin
 from labkit.sweep.nodes import Node, adopt_node, compute_files, load_node, prepare_point
 from labkit.sweep.points import Point, make_points
-from labkit.sweep.result import Result, load_result, make_sweep_result, save_result
+from labkit.sweep.result import Result, compute_params_digest, load_result, make_sweep_result, save_result
 from labkit.sweep.sweep import Progression, Sweep
 from labkit.units import format_count
 
@@ -226,9 +227,17 @@ def adopt_point(experiment: str, word: str, progress: Progress) -> None:
     Raises
     ------
     ParamsError
-        There is no sweep, or no such point, or its values are no longer valid.
+        There is no sweep, or no such point, its values are no longer valid, or the params file was changed since.
     """
     load_file(experiment)
-    row = load_result(experiment).find_row(word)
+    result = load_result(experiment)
+    row = result.find_row(word)
     with run_lock.hold_checkout(experiment, report=progress.show, command="labkit sweep --adopt"):
+        file = load_file(experiment)
+        if compute_params_digest(override_file(file, row.settings).params) != row.params:
+            raise ParamsError(
+                f"{paths.show_path(file.path)}: changed since {result.run}, in more than what point {row.number} sets, "
+                "so the point was measured with other params: run the same sweep again, which runs only what the "
+                "change affects, or undo the change"
+            )
         write_settings(experiment, row.settings, progress)
