@@ -59,3 +59,8 @@ def test_workflow_runs_on_a_schedule_and_never_twice_at_once() -> None:
     assert [*workflow[True]] == ["schedule", "workflow_dispatch"]
     assert workflow["concurrency"] == "watch"
     assert workflow["permissions"] == {"contents": "read"}
+    *_, restored, watched, saved = workflow["jobs"]["watch"]["steps"]
+    assert (restored["uses"], saved["uses"]) == ("actions/cache/restore@v4", "actions/cache/save@v4")
+    assert "labkit watch" in watched["run"]
+    assert saved["if"] == "always()", "a verdict of stop fails the job"
+    assert {"restore-keys": "watch-", **saved["with"]} == restored["with"]
