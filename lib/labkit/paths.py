@@ -327,7 +327,8 @@ def make_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment with the variables that every stage process needs.
 
     The hash seed and thread counts are fixed, so that results are reproducible; telemetry of MLflow and DVC is off. The
-    time spent looking for a lost tracking server is limited, unless the environment sets another limit.
+    time spent looking for a lost tracking server is limited, unless the environment sets another limit. Notebooks could
+    print the address of the webhook, which may contain a secret: it is left out.
 
     Parameters
     ----------
@@ -352,7 +353,8 @@ def make_environment(**extra: str) -> dict[str, str]:
         "LABKIT_ROOT": str(find_root()),
         "MLFLOW_TRACKING_URI": get_tracking_uri(),
     }
-    return {**TRACKING_PATIENCE, **os.environ, **fixed, **extra}
+    kept = {name: value for name, value in os.environ.items() if name != WEBHOOK_VARIABLE}
+    return {**TRACKING_PATIENCE, **kept, **fixed, **extra}
 
 
 def show_path(path: Path) -> str:

@@ -1,12 +1,14 @@
 """Alerts: one while a finding lasts, none lost, none twice, and the webhook that they are sent to."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 from labkit import paths
@@ -14,7 +16,8 @@ from labkit.errors import ParamsError
 from labkit.monitoring import webhook
 from labkit.monitoring.alerts import find_alerts, load_lines, raise_unmonitored, update_alerts
 from labkit.monitoring.champion_check import find_history
-from labkit.monitoring.webhook import find_webhook, post_alert
+from labkit.monitoring.webhook import describe_lost_connection, find_webhook, post_alert
+from labkit.run.pipeline.stage_run import make_kernel_environment
 from labkit.storage.append import append_line
 
 NAME = "small"
@@ -106,6 +109,7 @@ def test_alert_lasts_as_long_as_its_finding() -> None:
 def test_alerts_of_rows_given_by_hand_are_not_resolved_by_the_log() -> None:
     note(0, {"LK704": "watch"}, rows="rows")
     note(1, {}, rows="log")
+    note(2, {}, rows="incoming")
     assert update() == [("LK704", "watch")]
 
 
@@ -204,6 +208,26 @@ def test_address_that_is_none_is_refused_and_never_shown(monkeypatch: pytest.Mon
         with pytest.raises(ParamsError, match="LABKIT_ALERT_WEBHOOK is not an address https://…: correct it") as caught:
             find_webhook()
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "described"),
+    [
+        (URLError(ssl.SSLCertVerificationError(1, "not valid for 'secret'")), "SSLCertVerificationError"),
+        (ssl.SSLError(1, "unexpected end, secret"), "SSLError"),
+        (URLError("no host in secret"), "URLError"),
+        (URLError(ConnectionRefusedError(111, "Connection refused")), "Connection refused"),
+        (URLError(TimeoutError()), "no response within 10 seconds"),
+    ],
+)
+def test_errors_of_connections_are_described_without_the_host(error: Exception, described: str) -> None:
+    assert describe_lost_connection(error) == described
+
+
+def test_notebooks_do_not_see_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(paths.WEBHOOK_VARIABLE, "https://hooks.example.com/secret")
+    assert "secret" not in str(make_kernel_environment(Path("work"), "run", None))
+    assert find_webhook() == "https://hooks.example.com/secret"
 
 
 def test_connection_that_fails_is_described_without_the_address() -> None:

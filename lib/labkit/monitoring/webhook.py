@@ -5,11 +5,12 @@ shown or recorded.
 """
 
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -74,7 +75,9 @@ def post_alert(address: str, content: Mapping[str, Any]) -> str:
 
 def describe_lost_connection(error: Exception) -> str:
     """Return a failed connection in words that cannot contain the address."""
-    cause = getattr(error, "reason", error)
+    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
     if isinstance(cause, TimeoutError):
         return f"no response within {TIMEOUT_SECONDS} seconds"
-    return getattr(cause, "strerror", None) or type(cause).__name__
+    # The text of an error of TLS may have the host's name.
+    known = cause.strerror if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) else None
+    return known or type(cause).__name__
