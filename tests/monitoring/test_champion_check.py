@@ -12,12 +12,19 @@ import pytest
 from labkit.artifacts import PLACES
 from labkit.data.table_files import save_table
 from labkit.model.release import bundle
-from labkit.monitoring.champion_check import find_history, find_pending, load_earlier
+from labkit.monitoring.champion_check import (
+    classify_source,
+    find_history,
+    find_pending,
+    list_earlier_findings,
+    load_earlier,
+)
 from labkit.monitoring.profile_files import make_profile_files
 from labkit.monitoring.reference_performance import make_performance_files
 from labkit.monitoring.reference_profile import profile_release
 from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
+from labkit.params.monitoring import Monitoring
 from labkit.stages import publish
 from labkit.storage.append import append_line
 from labkit.storage.atomic import write_json
@@ -141,6 +148,18 @@ def test_pending_windows_are_those_of_the_same_rows_and_release(root: Path, para
     assert find_pending(history, days, digest="a", source="log") == {"inputs": {"volume: ": [1]}}
     assert find_pending(history, days, digest="b", source="x.csv") is None
     assert find_pending(history, rows, digest="a", source="log") is None, "their numbers begin again in each file"
+
+
+def test_findings_of_other_rows_do_not_count(root: Path, params: Params) -> None:
+    history = [
+        {"digest": digest, "rows_of": rows, "actions": {f"LK{number}": "watch"}}
+        for number, (digest, rows) in enumerate([("a", "log"), ("a", "rows"), ("b", "log"), ("a", "log")])
+    ]
+    assert list_earlier_findings(history, digest="a", rows="log") == [{"LK0": "watch"}, {"LK3": "watch"}]
+    params = params.model_copy(update={"monitoring": Monitoring(incoming="in/rows.csv")})
+    log = root / ".labkit" / "serving" / NAME / "log"
+    sources = (None, log, root / "in" / ".." / "in" / "rows.csv", Path("rows.csv"), log.parent / "copy")
+    assert [classify_source(params, source) for source in sources] == ["log", "log", "incoming", "rows", "rows"]
 
 
 def test_file_name_that_is_not_utf8_is_escaped(root: Path, params: Params) -> None:

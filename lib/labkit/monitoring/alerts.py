@@ -43,7 +43,7 @@ class Event:
     severity
         What follows from the finding: `watch`, `retrain` or `stop`.
     rows
-        Whether the finding is about the `log` of a service, other `rows`, or `none`.
+        Which rows the finding is about: see `labkit.monitoring.champion_check.classify_source`, or `none`.
     """
 
     at: str

@@ -23,6 +23,7 @@ from labkit.monitoring.scored_rows import score_current
 from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
 from labkit.run.records.champion_moves import load_champion
+from labkit.serving.settings import LOG
 from labkit.stages.publish import fetch_release
 from labkit.storage.append import append_line
 
@@ -89,6 +90,7 @@ def check_health(
     champion = load_champion(params.experiment)
     history = load_earlier(params.experiment)
     earlier = history[-1] if history else {}
+    rows = classify_source(params, source)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release = load_release(fetch_release(champion, Path(scratch)))
         profile = load_profile(release.folder)
@@ -98,7 +100,7 @@ def check_health(
         before = [one["performance"] for one in history if one["digest"] == champion.digest and one.get("performance")]
         rules: dict[str, Any] = {
             "policy": params.monitoring,
-            "earlier": [one.get("actions", ()) for one in history if one["digest"] == champion.digest],
+            "earlier": list_earlier_findings(history, digest=champion.digest, rows=rows),
         }
         pending = find_pending(history, profile.inputs.windows, digest=champion.digest, source=current.name)
         with release.code.active():
@@ -121,13 +123,31 @@ def check_health(
         "version": champion.number,
         "digest": champion.digest,
         "source": current.name,
-        "rows_of": "log" if current.is_log else "rows",
+        "rows_of": rows,
         **describe_health(health),
         "performance": performance.to_dict() | {"track_record": asdict(track_record) if track_record else None},
         "pending": list_all_pending(health, profile),
     }
     append_line(find_history(params.experiment), json.dumps(record, ensure_ascii=False))
     return Checked(health, performance, profile, record, history)
+
+
+def classify_source(params: Params, source: Path | None) -> str:
+    """Return whether rows are from the `log` of the service, the `incoming` file of the params, or other `rows`."""
+    log, incoming = paths.find_serving_dir(params.experiment) / LOG, find_incoming(params)
+    if source is None or source.resolve() == log.resolve():
+        return "log"
+    return "incoming" if incoming is not None and source.resolve() == incoming.resolve() else "rows"
+
+
+def find_incoming(params: Params) -> Path | None:
+    """Return the file in which the main table up to now arrives; None if the params name none."""
+    return None if params.monitoring.incoming is None else paths.find_root() / params.monitoring.incoming
+
+
+def list_earlier_findings(history: Sequence[Mapping[str, Any]], *, digest: str, rows: str) -> list[Mapping[str, Any]]:
+    """Return what earlier checks of a release on such rows found, by code, the latest last; see `classify_source`."""
+    return [one.get("actions", {}) for one in history if (one["digest"], one.get("rows_of")) == (digest, rows)]
 
 
 def list_all_pending(health: Health, profile: Profile) -> dict[str, dict[str, list[int]]]:

@@ -111,7 +111,7 @@ def judge(
     policy
         What follows from findings.
     earlier
-        Codes of what earlier checks of the same release found, the latest last.
+        Codes of what earlier checks of the same release on such rows found, the latest last.
     """
     counted = count_current(current, profile, now)
     assert counted.inputs is not None

@@ -21,6 +21,7 @@ from typing import Any
 from labkit import paths
 from labkit.errors import LabkitError, ParamsError, get_first_line
 from labkit.monitoring.alerts import raise_unmonitored
+from labkit.monitoring.champion_check import find_incoming
 from labkit.monitoring.delivery import parse_time
 from labkit.monitoring.retraining import is_interrupted
 from labkit.monitoring.retraining_records import REPEATED
@@ -280,11 +281,6 @@ def list_row_sources(params: Params) -> list[Path]:
     log, incoming = paths.find_serving_dir(params.experiment) / LOG, find_incoming(params)
     found = [log] if any(log.glob(f"*{SUFFIX}")) else []
     return [*found, incoming] if incoming is not None and incoming.is_file() else found
-
-
-def find_incoming(params: Params) -> Path | None:
-    """Return the file in which the main table up to now arrives; None if the params name none."""
-    return None if params.monitoring.incoming is None else paths.find_root() / params.monitoring.incoming
 
 
 def describe_missing(params: Params) -> str:
