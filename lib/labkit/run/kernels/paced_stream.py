@@ -44,7 +44,10 @@ class PacedStream(OutStream):
         self.pub_thread.schedule(self.wait_for_clients)
 
     def wait_for_clients(self) -> None:
-        """Make the socket wait when the queue of a client is full, instead of dropping messages."""
+        """Make the socket wait when the queue of a client is full, instead of dropping messages.
+
+        A client that never reads holds up the cell until it disconnects; runs and JupyterLab always read.
+        """
         self.pub_thread.socket.xpub_nodrop = True
 
     def _watch_pipe_fd(self) -> None:
