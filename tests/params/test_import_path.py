@@ -52,6 +52,9 @@ def test_package_in_lib_needs_no_installation(write) -> None:
     make = resolve_callable("churn_own.models:make", where=WHERE)
     assert make(seed=1) == 1
     assert locate_code(make) == "lib/churn_own/models.py:3"
+    write("from abc import ABC\n\nclass Mean(ABC):\n    pass\n\n@ABC.register\nclass Last:\n    pass\n", "kinds")
+    kinds = [resolve_callable(f"churn_own.kinds:{name}", where=WHERE) for name in ("Mean", "Last")]
+    assert [locate_code(kind) for kind in kinds] == ["lib/churn_own/kinds.py:3", "lib/churn_own/kinds.py:7"]
     assert sys.path[-1] == str(paths.find_library_dir()), "the last, so that it hides no installed package"
     paths.make_library_importable()
     assert sys.path.count(sys.path[-1]) == 1

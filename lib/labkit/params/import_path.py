@@ -4,6 +4,7 @@ The module is imported like any other; packages in the checkout's `lib` folder n
 such strings are declared in the sections with `labkit.params.section.ImportPath` and `UsedBy`.
 """
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -176,10 +177,14 @@ def locate_code(function: Any) -> str:
 
 def find_class_line(kind: Any) -> int | None:
     """Return the line at which a class begins; None if it is no class, or has no source."""
-    try:
-        return inspect.getsourcelines(kind)[1] if inspect.isclass(kind) else None
-    except (OSError, TypeError):
+    if not inspect.isclass(kind):
         return None
+    # Not by `inspect`: whether code reads source decides whether docstrings count in the fingerprint of its stages.
+    try:
+        nodes = ast.walk(ast.parse(Path(str(inspect.getsourcefile(kind))).read_text()))
+    except (OSError, TypeError, SyntaxError, UnicodeDecodeError):
+        return None
+    return next((node.lineno for node in nodes if isinstance(node, ast.ClassDef) and node.name == kind.__name__), None)
 
 
 def choose_arguments(function: Callable[..., Any], offered: Mapping[str, Any], *, where: str) -> dict[str, Any]:
