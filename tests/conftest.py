@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,23 @@ def make_checkout(folder: Path, *, store: Path | None = None) -> Path:
     return folder
 
 
+@contextmanager
+def restore_environment() -> Iterator[None]:
+    """Undo at the end what was set in the environment of this process."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if dict(os.environ) != before:
+            os.environ.clear()
+            os.environ.update(before)
+
+
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """Undo what a test, or a command that ran in this process, set in the environment: a command would end with it."""
-    before = dict(os.environ)
-    yield
-    if dict(os.environ) != before:
-        os.environ.clear()
-        os.environ.update(before)
+    """Undo what a test set in the environment, or what it called: a command would end with it."""
+    with restore_environment():
+        yield
 
 
 SET_BY_LIBRARIES = (
@@ -126,7 +135,8 @@ def call_in_process(root: Path, *arguments: str, **variables: str) -> subprocess
     output, errors = io.StringIO(), io.StringIO()
     forget_checkout()
     try:
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        # Fixtures call it too, whose changes would outlive the test.
+        with restore_environment(), pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
             for key in os.environ.keys() - make_environment(root).keys():
                 patch.delenv(key)
             for key, value in {**make_environment(root), **variables}.items():
