@@ -12,6 +12,9 @@ from labkit.view.board.tables import make_message
 
 FIRST_SECTION = "training"
 TRUE = "true"
+NAME = {"flex": "0 0 18rem"}
+INPUT = {"flex": "0 0 20rem"}
+"""Widths that no row changes, so that names and inputs are aligned."""
 
 
 class FormPanel:
@@ -56,21 +59,23 @@ class FormPanel:
     def make_row(self, field: FormField) -> ipywidgets.HBox:
         """Return a parameter with its name, input, type and range, meaning and origin."""
         about = " · ".join(escape(part) for part in (field.meaning, field.hint, field.origin) if part)
-        name = ipywidgets.HTML(f"<code>{escape(field.name)}</code>", layout={"width": "18rem"})
-        return ipywidgets.HBox([name, self.inputs[field.name], ipywidgets.HTML(f"<small>{about}</small>")])
+        name = ipywidgets.HTML(f"<code>{escape(field.name)}</code>", layout=NAME)
+        described = ipywidgets.HTML(f'<small style="display: block; line-height: 1.4">{about}</small>')
+        return ipywidgets.HBox([name, self.inputs[field.name], described])
 
     def make_input(self, field: FormField) -> Any:
         """Return the input of a parameter."""
         if field.kind == FIXED:
             shown = f"<code>{escape(field.value[:200])}</code> <small>change it in the file</small>"
-            return ipywidgets.HTML(shown, layout={"width": "20rem"})
+            return ipywidgets.HTML(shown, layout=INPUT)
         if field.kind == SWITCH:
-            made = ipywidgets.Checkbox(value=field.value == TRUE, indent=False, layout={"width": "20rem"})
+            made = ipywidgets.Checkbox(value=field.value == TRUE, indent=False, layout=INPUT)
         elif field.kind == CHOICE:
             choices = ("", *field.choices) if field.is_optional else field.choices
-            made = ipywidgets.Dropdown(options=choices, value=field.value, layout={"width": "20rem"})
+            made = ipywidgets.Dropdown(options=choices, value=field.value, layout=INPUT)
         else:
-            made = ipywidgets.Text(value=field.value, continuous_update=False, layout={"width": "20rem"})
+            made = ipywidgets.Text(value=field.value, continuous_update=False, layout=INPUT)
+        made.tooltip = field.name  # what screen readers call it
         made.observe(lambda change: self.write(field, change["new"]), names="value")
         return made
 

@@ -13,6 +13,7 @@ MOST_RUNS = 10
 COLOURS = {FRESH: "#1b7f3b", ALWAYS: "#1b7f3b", STALE: "#8a5a00", NEVER: "#5f6368", RUNNING: "#0b57d0"}
 """Colour of each state; all others are of runs that did not end well."""
 FAILED_COLOUR = "#b3261e"
+UNBROKEN = 'style="white-space: nowrap"'
 LEFT = 'style="text-align: left; vertical-align: top; padding: .2em .8em"'
 
 
@@ -44,7 +45,8 @@ def make_box(stage: BoardStage) -> str:
 
 def make_badge(stage: BoardStage) -> str:
     """Return the state of a stage in its colour."""
-    return f'<span style="color: {COLOURS.get(stage.state, FAILED_COLOUR)}">{escape(stage.state)}</span>'
+    colour = COLOURS.get(stage.state, FAILED_COLOUR)
+    return f'<span style="white-space: nowrap; color: {colour}">{escape(stage.state)}</span>'
 
 
 def make_stage_table(state: BoardState) -> str:
@@ -54,8 +56,9 @@ def make_stage_table(state: BoardState) -> str:
         why = [escape(reason) for reason in one.reasons if one.state != NEVER]
         why += [f"latest: {escape(one.headline)}" if why else escape(one.headline)] if one.headline else []
         page = f'<a href="../{escape(one.page)}" target="_blank">open page</a>' if one.page else ""
-        cells = (escape(one.stage), escape(", ".join(one.after)), make_badge(one), format_duration(one.seconds))
-        rows.append((*cells, escape(one.ended), "<br>".join(why), page))
+        names = escape(one.stage), escape(", ".join(one.after))
+        short = [f"<span {UNBROKEN}>{cell}</span>" for cell in (format_duration(one.seconds), escape(one.ended), page)]
+        rows.append((*names, make_badge(one), *short[:2], "<br>".join(why), short[2]))
     return make_html_table(("stage", "reads from", "state", "took", "last ran", "why, and latest result", "page"), rows)
 
 
