@@ -3,6 +3,7 @@
 LabkitError                 base of all; the command line prints it without a traceback
 ├── ParamsError             a params file, an override or a command-line argument is not valid
 ├── DataError               a table is not as declared
+│   ├── HiddenRowsError     code of the user's own reads rows that it is not given
 │   ├── MissingDataError    a file that a stage reads does not exist
 │   └── ContractError       a table violates its contract
 ├── StageError              a stage failed while it ran
@@ -35,6 +36,10 @@ class ParamsError(LabkitError):
 
 class DataError(LabkitError):
     """A table is not as declared."""
+
+
+class HiddenRowsError(DataError):
+    """Code of the user's own reads rows that it is not given, such as those of the holdout."""
 
 
 class MissingDataError(DataError):

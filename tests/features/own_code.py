@@ -85,6 +85,14 @@ def whole(total):
     return total
 
 
+def leaving(total):
+    raise SystemExit(3)
+
+
+def peeking(total):
+    return total + float(open("data/shop/clean/holdout.csv").read())
+
+
 def nothing():
     return 1
 
@@ -159,6 +167,22 @@ class Overwriting(Levels):
 class Unsaved(Levels):
     def fit(self, X, y=None):
         self.rule_ = lambda values: values
+        return super().fit(X)
+
+
+class Leaving(Levels):
+    def fit(self, X, y=None):
+        raise KeyboardInterrupt
+
+
+class Peeking(Levels):
+    def transform(self, X):
+        return X + float(open("data/shop/clean/holdout.csv").read())
+
+
+class PeekingInFit(Levels):
+    def fit(self, X, y=None):
+        open("data/shop/clean/holdout.csv").close()
         return super().fit(X)
 
 

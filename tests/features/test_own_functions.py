@@ -20,7 +20,7 @@ from labkit.params.load import load_params
 from labkit.params.section import find_own_code
 from ruamel.yaml import YAML
 
-from tests.features.own_code import MISTAKES, write_package
+from tests.features.own_code import MISTAKES, TRANSFORMERS, write_package
 from tests.own_library import open_library
 
 PACKAGE = "shopfeatures"
@@ -30,6 +30,11 @@ PACKAGE = "shopfeatures"
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the folder of a package in the `lib` folder of a checkout."""
     with open_library(tmp_path, monkeypatch, PACKAGE):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "params" / "shop.yaml").touch()
+        holdout = tmp_path / HOLDOUT
+        holdout.parent.mkdir(parents=True)
+        holdout.write_text("1\n")
         yield write_package(tmp_path, PACKAGE)
 
 
@@ -100,6 +105,7 @@ def test_declared_functions_are_kept_as_plain_data(own: Path) -> None:
     }
 
 
+HOLDOUT = "data/shop/clean/holdout.csv"
 LOOKS = "looks at other rows: row "
 FAULTS = {
     "centred": LOOKS,
@@ -114,6 +120,8 @@ FAULTS = {
     "moment": "gives the type datetime64[us], which no model takes: return numbers, booleans or strings",
     "objects": "gives {'total': ",
     "picky": "fails for row 4 (email=None): TypeError: object of type 'NoneType' has no len(), at lib/",
+    "leaving": "fails for row 1 (total=64.67): RuntimeError: raises SystemExit(3), which would end labkit, at lib/",
+    "peeking": f"lib/{PACKAGE}/mistakes.py:{find_line(MISTAKES, 'return total + float(')} reads {HOLDOUT}: own code uses",
     "whole": "fails for all rows together, but for none of them alone: RuntimeError: too many",
 }
 
@@ -173,6 +181,12 @@ def test_a_transformer_is_fitted_to_the_training_rows(own: Path) -> None:
         ("Random", "gives other values for the training rows when it is fitted again: learn in fit only"),
         ("NeedsTarget", "cannot be fitted to total: TypeError: "),
         ("Overwriting", "fit changes its input, at lib/"),
+        (
+            "Leaving",
+            "cannot be fitted to total: RuntimeError: raises KeyboardInterrupt(), which would end labkit, at lib/",
+        ),
+        ("Peeking", f"lib/{PACKAGE}/transformers.py:{find_line(TRANSFORMERS, 'return X + float(')} reads {HOLDOUT}: "),
+        ("PeekingInFit", f"lib/{PACKAGE}/transformers.py:{find_line(TRANSFORMERS, 'open(')} reads {HOLDOUT}: "),
         ("NoTransform", "has no method transform: give a scikit-learn transformer"),
         (
             "make_levels",

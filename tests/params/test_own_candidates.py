@@ -28,7 +28,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ("source", "message"),
     [
         ("def make(): ...\n", "lib/churn/bad.py:1: NoneType has no fit; predict: give a scikit-learn estimator for it"),
-        ("def make():\n    return {}['x']\n", "lib/churn/bad.py:1: it raised KeyError: 'x': correct it"),
+        ("def make():\n    return {}['x']\n", "lib/churn/bad.py:2: it raised KeyError: 'x': correct it"),
         ("def make(rows): ...\n", "lib/churn/bad.py:1: it needs the argument 'rows': take any of task, seed, by name"),
         (
             "from sklearn.linear_model import Ridge\ndef make(): return Ridge\n",

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from labkit.errors import DataError, ParamsError, get_first_line
+from labkit.errors import DataError, HiddenRowsError, ParamsError, get_first_line
 from labkit.features.expressions import is_missing
 from labkit.features.row_rules import Columns
-from labkit.params.import_path import find_raising_line, is_foreign, locate_code, resolve_callable
+from labkit.params.import_path import is_foreign, locate_code, resolve_callable
+from labkit.params.own_calls import find_raising_line, own_code
 
 PLACE = "features.functions"
 REMEDY = "compute each value from its own row alone; what is learned from many rows belongs in features.transformers"
@@ -128,7 +129,10 @@ def compute_function(name: str, spec: Mapping[str, Any], columns: Columns) -> np
 def call_locked(function: Compute, columns: Columns, lead: Lead) -> np.ndarray:
     """Call a function with read-only columns; an error names the first row for which it fails."""
     try:
-        return function(lock(columns))
+        with own_code():
+            return function(lock(columns))
+    except HiddenRowsError as error:
+        raise DataError(f"{lead()}: {error}") from error
     except DataError:
         raise
     except Exception as error:  # whatever the user's code raises
@@ -153,7 +157,8 @@ def describe_failing(function: Compute, columns: Columns) -> str:
 def is_failing(function: Compute, columns: Columns) -> bool:
     """Return whether a function raises an error."""
     try:
-        function(lock(columns))
+        with own_code():
+            function(lock(columns))
     except Exception:  # whatever the user's code raises
         return True
     return False

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit.errors import DataError, ParamsError, get_first_line
+from labkit.errors import DataError, HiddenRowsError, ParamsError, get_first_line
 from labkit.features.own_functions import (
     call_locked,
     check_row_by_row,
@@ -23,7 +23,8 @@ from labkit.features.own_functions import (
     lock,
 )
 from labkit.features.row_rules import Columns
-from labkit.params.import_path import find_raising_line, resolve_callable
+from labkit.params.import_path import resolve_callable
+from labkit.params.own_calls import find_raising_line, own_code
 
 PLACE = "features.transformers"
 REACH = 3.0
@@ -50,9 +51,10 @@ def make_transformer(name: str, spec: Mapping[str, Any]) -> Any:
     if not isinstance(kind, type):
         raise ParamsError(f"{lead()}: {spec['path']} is not a class: name the class of a scikit-learn transformer")
     try:
-        made = kind(**spec["options"])
+        with own_code():
+            made = kind(**spec["options"])
     except Exception as error:  # whatever the user's code raises
-        fault = f"{type(error).__name__}: {get_first_line(error)}"
+        fault = f"{type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}"
         raise ParamsError(f"{lead()}: cannot be made with the options {spec['options']}: {fault}") from error
     for method in ("fit", "transform"):
         if not callable(getattr(made, method, None)):
@@ -94,7 +96,10 @@ def fit(name: str, spec: Mapping[str, Any], columns: Columns) -> Any:
     given = stack(lock({column: columns[column] for column in spec["columns"]}))
     given.flags.writeable = False
     try:
-        made.fit(given)
+        with own_code():
+            made.fit(given)
+    except HiddenRowsError as error:
+        raise DataError(f"{lead()}: {error}") from error
     except Exception as error:  # whatever the user's code raises
         if isinstance(error, ValueError) and "read-only" in str(error):
             raise DataError(

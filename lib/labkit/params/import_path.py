@@ -10,13 +10,13 @@ import importlib.util
 import inspect
 import re
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import ParamsError, get_first_line, name_nearest
+from labkit.errors import HiddenRowsError, ParamsError, get_first_line, name_nearest
+from labkit.params.own_calls import find_raising_line, own_code
 from labkit.paths import show_path
 
 IMPORT_PATH = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
@@ -90,7 +90,10 @@ def import_own(module: str, *, where: str) -> Any:
     """Import a module; whatever stops it is reported with the file and line in which it happened."""
     importlib.invalidate_caches()  # the file may have been written a moment ago
     try:
-        return importlib.import_module(module)
+        with own_code():
+            return importlib.import_module(module)
+    except HiddenRowsError as error:
+        raise ParamsError(f"{where}: while it is imported, {error}") from error
     except ModuleNotFoundError as error:
         missing = str(error.name)
         if module == missing or module.startswith(f"{missing}."):
@@ -104,7 +107,7 @@ def import_own(module: str, *, where: str) -> Any:
     except SyntaxError as error:
         place = f"{show_path(Path(str(error.filename)))}:{error.lineno}"
         raise ParamsError(f"{where}: {place}: SyntaxError: {error.msg}: correct it") from error
-    except (Exception, SystemExit) as error:
+    except Exception as error:  # whatever the user's code raises
         fault = f"{type(error).__name__}: {get_first_line(error)}"
         raise ParamsError(f"{where}: {find_raising_line(error)}: {fault}: correct it") from error
 
@@ -141,26 +144,6 @@ def is_foreign(package: str) -> bool:
         return True
     places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
     return spec is not None and not any(Path(place).is_relative_to(one) for place in places for one in CARRIED)
-
-
-def find_raising_line(error: BaseException) -> str:
-    """Return file and line of the user's code in which an error was raised, as `lib/churn/models.py:12`."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return find_own_line(error) or f"{show_path(Path(last.filename))}:{last.lineno}"
-
-
-def find_own_line(error: BaseException) -> str | None:
-    """Return file and line of the last of the user's own lines that an error passed; None if it passed none."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_own_file(frame.filename)]
-    return f"{show_path(Path(own[-1].filename))}:{own[-1].lineno}" if own else None
-
-
-def is_own_file(name: str) -> bool:
-    """Return whether a file is neither labkit's nor an installed package's nor Python's."""
-    path = Path(name)
-    labkit, installed = Path(__file__).resolve().parents[1], Path(sys.prefix)
-    standard = Path(importlib.__file__).resolve().parents[1]
-    return path.is_file() and not any(path.is_relative_to(folder) for folder in (labkit, installed, standard))
 
 
 def locate_code(function: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from labkit.errors import ParamsError, get_first_line, list_briefly
 from labkit.params.import_path import choose_arguments, locate_code, resolve_callable
+from labkit.params.own_calls import find_own_line, own_code
 from labkit.params.tables import Target
 from labkit.params.training import MODELS, Training
 
@@ -103,10 +104,12 @@ def call_function(function: Callable[..., Any], offered: Mapping[str, Any], *, w
     """Return what a user's function returns, called with the arguments that it names."""
     arguments = choose_arguments(function, offered, where=where)
     try:
-        return function(**arguments)
+        with own_code():
+            return function(**arguments)
     except Exception as error:  # whatever the user's code raises
         fault = f"{type(error).__name__}: {get_first_line(error)}"
-        raise ParamsError(f"{where}: {locate_code(function)}: it raised {fault}: correct it") from error
+        place = find_own_line(error) or locate_code(function)
+        raise ParamsError(f"{where}: {place}: it raised {fault}: correct it") from error
 
 
 def check_candidate(candidate: Candidate, target: Target, *, where: str) -> None:
@@ -124,6 +127,7 @@ def check_candidate(candidate: Candidate, target: Target, *, where: str) -> None
     if candidate.search is not None and not callable(candidate.search):
         raise ParamsError(f"{where}: search is of type {type(candidate.search).__name__}: give a function of a trial")
     try:
-        clone(estimator)
+        with own_code():
+            clone(estimator)
     except Exception as error:  # estimators that are not scikit-learn's raise errors of many types
         raise ParamsError(f"{where}: {kind} cannot be cloned: {get_first_line(error)}") from error

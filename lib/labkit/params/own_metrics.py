@@ -14,11 +14,11 @@ import numpy as np
 from labkit.errors import ModelError, ParamsError, get_first_line
 from labkit.params.import_path import (
     choose_arguments,
-    find_raising_line,
     locate_code,
     parse_import_path,
     resolve_callable,
 )
+from labkit.params.own_calls import find_raising_line, own_code
 from labkit.units import format_count
 
 Direction = Literal["greater", "smaller"]
@@ -124,7 +124,8 @@ class OwnMetric:
         arrays = dict(zip(OFFERED, offer_arrays(y_true, y_pred, y_proba, classes, positive), strict=True))
         given = choose_arguments(self.function, arrays, where=self.path)
         try:
-            found = self.function(**{name: protect(values) for name, values in given.items()})
+            with own_code():
+                found = self.function(**{name: protect(values) for name, values in given.items()})
         except Exception as error:  # whatever the user's code raises
             at = find_raising_line(error)
             if isinstance(error, ValueError) and "read-only" in str(error):

@@ -262,6 +262,11 @@ class Data(Section):
         """Name of the table whose rows are predicted."""
         return next(iter(self.tables))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of all files of tables in the checkout."""
+        return tuple(file for table in self.tables.values() if not table.package for file in table.files)
+
     @model_validator(mode="after")
     def check_time(self) -> "Data":
         """Refuse a split or a join that needs a time where no time is declared."""

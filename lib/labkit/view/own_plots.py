@@ -16,7 +16,8 @@ from labkit.checks import CheckResult, make_check
 from labkit.errors import LabkitError, get_first_line
 from labkit.model.evaluation.own_checks import offer_predictions
 from labkit.model.evaluation.predictions import Predictions
-from labkit.params.import_path import choose_arguments, find_raising_line, locate_code
+from labkit.params.import_path import choose_arguments, locate_code
+from labkit.params.own_calls import find_raising_line, without_exits
 from labkit.params.own_plots import OFFERED_TO_PLOTS, find_plot_words, load_function
 from labkit.units import format_count
 from labkit.view.style import Figure, follow_ground, make_note, render_drawing, save_svg, show, style
@@ -77,7 +78,8 @@ def draw(path: str, function: Any, offered: dict[str, Any]) -> str:
     words, lead = find_plot_words(path, function), f"{path}: {locate_code(function)}"
     with style(), close_figures():
         try:
-            found = function(**choose_arguments(function, offered, where=path))
+            with without_exits():
+                found = function(**choose_arguments(function, offered, where=path))
             figure, fact, table = take_apart(found)
             return render_plot(figure, words.title, fact, alt=words.alt, table=table)
         except LabkitError as error:

@@ -235,7 +235,7 @@ def test_what_is_no_candidate_is_refused_before_anything_is_fitted(named: dict[s
 def test_function_that_fails_is_named_with_file_and_line(library: Path) -> None:
     (library / "broken.py").write_text("def make(seed):\n    return 1 / 0\n\n\ndef plain(rows):\n    return rows\n")
     for name, message in (
-        ("make", "training.models: churn.broken:make: lib/churn/broken.py:1: it raised ZeroDivisionError: division by zero"),
+        ("make", "training.models: churn.broken:make: lib/churn/broken.py:2: it raised ZeroDivisionError: division by zero"),
         ("plain", "lib/churn/broken.py:5: it needs the argument 'rows': take any of task, seed, by name, or nothing"),
     ):  # fmt: skip
         with pytest.raises(ParamsError, match=re.escape(message)):

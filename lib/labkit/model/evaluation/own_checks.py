@@ -15,8 +15,9 @@ import pandas as pd
 from labkit.checks import CheckResult, Definition, Status, make_check
 from labkit.errors import LabkitError, get_first_line
 from labkit.model.evaluation.predictions import Predictions
-from labkit.params.import_path import choose_arguments, find_raising_line, locate_code
+from labkit.params.import_path import choose_arguments, locate_code
 from labkit.params.named_columns import ROWS
+from labkit.params.own_calls import find_raising_line, without_exits
 from labkit.params.own_metrics import OFFERED, offer_arrays, protect
 from labkit.params.own_plots import OFFERED_TO_CHECKS, load_function
 
@@ -74,7 +75,8 @@ def run_check(code: str, path: str, predictions: Predictions, rows: pd.DataFrame
     fault = partial(CheckResult, code, "issue", own=words)
     offered = offer_predictions(predictions, rows)
     try:
-        found = function(**choose_arguments(function, offered, where=path))
+        with without_exits():
+            found = function(**choose_arguments(function, offered, where=path))
     except Exception as error:  # whatever the user's code raises
         return fault(f"it failed: {type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}")
     if not is_result(found):

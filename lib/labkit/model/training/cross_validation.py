@@ -19,7 +19,7 @@ from labkit.model.estimators.candidates import set_threads
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import compute_predictions
 from labkit.model.training.time_budget import Budget
-from labkit.params.import_path import find_own_line
+from labkit.params.own_calls import find_own_line, own_code
 from labkit.params.tables import Target
 from labkit.params.training import Training
 
@@ -125,8 +125,9 @@ def score_folds(
     """Yield the metrics fold by fold, so that the caller may stop early."""
     for number, (train, test) in enumerate(folds, 1):
         try:
-            fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
-            predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
+            with own_code():
+                fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
+                predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
             score = metrics.compute_metrics(predictions)
         except Exception as error:  # whatever a library raises
             error.add_note(f"in fold {number} of {len(folds)}")

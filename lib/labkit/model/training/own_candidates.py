@@ -18,7 +18,8 @@ from labkit.errors import ModelError
 from labkit.model.estimators.candidates import N_JOBS, adjust, find_thread_counts, is_named
 from labkit.model.estimators.preprocessing import find_kinds, put_behind_preparation
 from labkit.model.release.skops_file import find_untrusted
-from labkit.params.import_path import find_own_line, locate_code, resolve_callable
+from labkit.params.import_path import locate_code, resolve_callable
+from labkit.params.own_calls import find_own_line, own_code
 from labkit.params.own_candidates import Candidate, check_candidates, make_declared, name_own
 from labkit.params.tables import Target
 from labkit.params.training import Training
@@ -79,7 +80,8 @@ def make_own(
         made = put_behind_preparation(name, clone(candidate.estimator), kinds, task=target.task, seed=seed)
     adjusted = adjust(made, target, training, seed=seed)
     try:
-        try_candidate(adjusted, features, y_true, target=target, trusted=training.trusted_types)
+        with own_code():
+            try_candidate(adjusted, features, y_true, target=target, trusted=training.trusted_types)
     except Exception as error:  # whatever the user's code or a library raises
         if (place := locate_candidate(name, training)) and find_own_line(error) is None:
             error.add_note(f"made at {place}")

@@ -29,6 +29,7 @@ from labkit.model.training.cross_validation import (
     summarise_folds,
 )
 from labkit.model.training.time_budget import Budget
+from labkit.params.own_calls import own_code
 from labkit.params.tables import Target
 from labkit.params.training import DUMMY, Training
 
@@ -155,8 +156,9 @@ def tune(
         tried = clone(candidate)
         shown, budget = (features, y_true), comparison.budget if number else Budget()
         try:
-            settings = {} if number == 0 else dict(search(trial)) if search else trial.params
-            find_core(tried[-1]).set_params(**settings)
+            with own_code():
+                settings = {} if number == 0 else dict(search(trial)) if search else trial.params
+                find_core(tried[-1]).set_params(**settings)
         except Exception as error:  # of the user's search space
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             settings, line = {}, describe_failed(training.metric, 0, error)

@@ -17,6 +17,7 @@ from labkit.checks import CHECKS
 from labkit.errors import DataError, MissingDataError, ParamsError, StageError, list_briefly, name_nearest
 from labkit.params import describe, load, override
 from labkit.params.experiment import SECTIONS, Params
+from labkit.params.own_calls import hide_tables
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.section import Section
 from labkit.params.stage_section import STAGES, list_overridden, load_section
@@ -351,6 +352,7 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     with trace.paused():
         params = load.load_params(experiment)
     OWN_METRICS.use(params.evaluation.metrics)
+    hide_tables(params.data.files)
     if name not in SECTIONS:
         with trace.paused():
             return start_own(name, params, overrides, catalogue)

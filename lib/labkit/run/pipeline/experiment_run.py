@@ -17,6 +17,7 @@ from labkit.params.experiment import Params
 from labkit.params.import_path import resolve_callable
 from labkit.params.load import describe_key, load_file, load_params
 from labkit.params.override import apply_overrides, override_file
+from labkit.params.own_calls import hide_tables
 from labkit.params.own_candidates import check_candidates, make_declared
 from labkit.params.own_metrics import load_own_metric
 from labkit.params.own_plots import OFFERED_TO_CHECKS, OFFERED_TO_PLOTS, load_function
@@ -100,6 +101,7 @@ def check_own_code(params: Params, describe: Callable[[Sequence[str | int]], str
         Gives the place of a key for messages; by default that in the params file.
     """
     describe = describe or partial(describe_key, params.experiment)
+    hide_tables(params.data.files)
     for code in find_own_code(params):
         resolve_callable(code.text, where=describe(code.keys))
     training, target = params.training, params.data.target
