@@ -178,6 +178,8 @@ def test_repeated_rows_across_the_split_are_counted(params: Params) -> None:
     apart = check_repeated(parts, params)
     evidence = "no holdout row has a value of at that a training row has, so none can repeat one"
     assert (apart.status, apart.evidence) == ("not applicable", evidence)
+    grouped = change_data(params, split=params.data.split.model_copy(update={"group": "at"}))
+    assert (check_repeated(parts, grouped).status, check_repeated(parts, grouped).evidence) == ("passed", evidence)
 
 
 def test_columns_that_drift_are_named(params: Params) -> None:
