@@ -157,7 +157,12 @@ def call_in_process(root: Path, *arguments: str, **variables: str) -> subprocess
     forget_checkout()
     try:
         # Fixtures call it too, whose changes would outlive the test.
-        with restore_environment(), pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        with (
+            restore_environment(),
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(output),
+            redirect_stderr(errors),
+        ):
             for key in os.environ.keys() - make_environment(root).keys():
                 patch.delenv(key)
             for key, value in {**make_environment(root), **variables}.items():

@@ -46,12 +46,10 @@ class Stack(RegressorMixin, BaseEstimator):
 
 
 def fit(estimator: Any, preparation: Any, trusted: list[str]) -> tuple[Any, Any, Any]:
-    """Return a model of a small real table, its rows and its true values; XGBoost needs numbers as classes."""
+    """Return a model of a small real table, its rows and its true values."""
     is_classes = hasattr(estimator, "predict_proba")
     features, y_true, _ = load("breast_cancer" if is_classes else "diabetes")
     target = CANCER if is_classes else DIABETES
-    if isinstance(estimator, XGBClassifier):
-        y_true = (y_true == "malignant").astype(int)
     training = Training(metric="log_loss" if is_classes else "mae", trusted_types=tuple(trusted))
     own = Candidate(estimator, preparation)
     made = make_own("own", own, features, y_true, target=target, training=training, seed=1)

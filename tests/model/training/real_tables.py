@@ -9,6 +9,7 @@ CANCER = Target(column="target", task="classification", positive="malignant")
 
 
 DIABETES = Target(column="target", task="regression")
+FLOWERS = Target(column="target", task="classification")
 
 
 def load(name: str) -> tuple[pd.DataFrame, pd.Series, RowFeatures]:

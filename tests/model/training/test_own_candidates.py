@@ -25,14 +25,14 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
-from xgboost import XGBRegressor
+from xgboost import XGBClassifier, XGBRegressor
 
 from tests.conftest import call_in_process
-from tests.model.training.real_tables import CANCER, DIABETES, load
+from tests.model.training.real_tables import CANCER, DIABETES, FLOWERS, load
 from tests.own_library import open_library
 from tests.run.small import make_small
 
@@ -93,6 +93,28 @@ def test_candidates_of_a_notebook_join_with_their_own_preparation() -> None:
     assert set(compared.frame["model"]) == {"linear", "ridge", "few"}
     assert compared.candidates["few"][0] == "passthrough"
     assert choose(compared, tune(compared, holed, y_true, target=DIABETES, training=NUMBERS, seed=1), "mae").model
+
+
+@pytest.mark.parametrize("is_last_step", [False, True])
+def test_xgboost_takes_any_labels_and_is_tuned_by_its_own_parameters(is_last_step: bool) -> None:
+    features, y_true, _ = load("iris")
+    booster = XGBClassifier(n_estimators=9, max_depth=2)
+    estimator = Pipeline([("scale", StandardScaler()), ("trees", booster)]) if is_last_step else booster
+    name = "trees__max_depth" if is_last_step else "max_depth"
+    own = {"xgb": Candidate(estimator, "own", search=lambda trial: {name: trial.suggest_int("depth", 3, 4)})}
+    types = ("xgboost.core:Booster", "xgboost.sklearn:XGBClassifier")
+    training = Training(models=("dummy",), metric="log_loss", folds=2, tuning_trials=3, trusted_types=types)
+    how: dict[str, Any] = {"target": FLOWERS, "training": training, "seed": 7}
+    compared = compare(features, y_true, **how, own=own)
+    assert compared.frame["error"].eq("").all(), compared.frame["error"].tolist()
+    assert compared.candidates["xgb"][-1].get_params()[name.replace("max_depth", "random_state")] == 7
+    tuned = tune(compared, features, y_true, **how)
+    assert tuned.frame["state"].isin(["complete", "pruned"]).all(), tuned.frame["error"].tolist()
+    assert tuned.frame[name].dropna().isin([3, 4]).all()
+    model = fit_model(tuned.candidate, RowFeatures().fit(features), [(features, y_true)], target=FLOWERS, seed=7)
+    assert {*model.predict(features)} == {"setosa", "versicolor", "virginica"}
+    graph, parity = make_graph(model, features, tolerance=1e-5)
+    assert graph, parity.reason
 
 
 @pytest.mark.parametrize(

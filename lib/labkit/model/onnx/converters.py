@@ -32,6 +32,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from labkit.errors import ModelError, get_first_line, list_briefly
 from labkit.model.estimators.calibrated import SMALLEST_DISTANCE, Calibrated
+from labkit.model.estimators.class_codes import ClassCodes
 from labkit.model.estimators.target_transform import SMALLEST_POWER, OnScale
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
 from labkit.model.onnx.boosters import is_booster, register_boosters
@@ -58,9 +59,9 @@ def is_single(estimator: Any) -> bool:
     In the graph, such an estimator gets float32 and any other estimator float64: one that adds, multiplies, measures
     distances or compares with thresholds in double precision must see the same numbers there.
     """
-    inner = estimator.estimator if isinstance(estimator, Calibrated | OnScale) else estimator
-    while isinstance(inner, Pipeline):
-        inner = inner[-1]
+    inner = estimator
+    while isinstance(inner, Pipeline | Calibrated | ClassCodes | OnScale):
+        inner = inner[-1] if isinstance(inner, Pipeline) else inner.estimator
     return isinstance(inner, TREES) or is_booster(inner)
 
 
@@ -138,12 +139,8 @@ def register_converters() -> None:
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import update_registered_converter
     from skl2onnx.common._registration import get_converter, register_converter
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_classifier_output_shapes as classes,
-    )
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_regressor_output_shapes as numbers,
-    )
+    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes as classes
+    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as numbers
 
     update = update_registered_converter
     trees = change_trees(convert_lightgbm, lambda model, attributes: attributes["nodes_values"])
@@ -169,6 +166,7 @@ def register_converters() -> None:
     update(VotingClassifier, "LabkitVotingClassifier", classes, convert_voting, options=CLASSIFIER_OPTIONS)
     update(VotingRegressor, "LabkitVotingRegressor", numbers, convert_voting)
     update(Calibrated, "LabkitCalibrated", classes, convert_calibrated, options=CLASSIFIER_OPTIONS)
+    update(ClassCodes, "LabkitClassCodes", classes, convert_class_codes, options=CLASSIFIER_OPTIONS)
     update(OnScale, "LabkitOnScale", numbers, convert_on_scale)
 
 
@@ -376,6 +374,15 @@ def convert_on_scale(scope: Any, operator: Any, container: Any) -> None:
     add("Where", add("GreaterOrEqual", scaled, zero), above, below, output=output)
 
 
+def convert_class_codes(scope: Any, operator: Any, container: Any) -> None:
+    """Add the nodes of a classifier of numbered classes: its own, then the label of the most probable class."""
+    output = operator.outputs[1]
+    add, constant = make_adders(scope, container, in_double=is_double(output))
+    inner = add_estimator(scope, operator, operator.raw_operator.estimator, add)
+    add("Identity", inner, output=output.full_name)
+    add_labels(add, constant, inner, operator.raw_operator.classes_, output=operator.outputs[0].full_name)
+
+
 def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of a calibrated estimator: the estimator's own, then the scaling and shift of its log odds."""
     from onnx import TensorProto
@@ -388,7 +395,6 @@ def convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     odds = add("Log", add("Div", kept, add("Sub", constant([1.0]), kept)))
     moved = add("Add", add("Mul", odds, constant([model.slope])), constant([model.intercept]))
     probability = add("Sigmoid", moved)
-    both = add(
-        "Concat", add("Sub", constant([1.0]), probability), probability, output=operator.outputs[1].full_name, axis=1
-    )
+    other, output = add("Sub", constant([1.0]), probability), operator.outputs[1].full_name
+    both = add("Concat", other, probability, output=output, axis=1)
     add_labels(add, constant, both, model.classes_, output=operator.outputs[0].full_name)

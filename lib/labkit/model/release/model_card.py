@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from labkit.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.estimators.calibrated import Calibrated
+from labkit.model.estimators.class_codes import ClassCodes
 from labkit.model.estimators.target_transform import OnScale
 from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better
@@ -123,6 +124,8 @@ def name_estimator(estimator: Any) -> str:
     """Return the name of an estimator: its class, and the calibration or target transform around it."""
     if isinstance(estimator, Calibrated):
         return f"{name_estimator(estimator.estimator)}, calibrated"
+    if isinstance(estimator, ClassCodes):
+        return name_estimator(estimator.estimator)
     if isinstance(estimator, OnScale):
         return f"{name_estimator(estimator.estimator)} on a {estimator.kind.replace('_', '-')} scale"
     if isinstance(estimator, VotingClassifier | VotingRegressor):

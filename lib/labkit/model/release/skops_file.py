@@ -24,6 +24,7 @@ TYPES = (
     "collections.OrderedDict",
     "labkit.features.row_features.RowFeatures",
     "labkit.model.estimators.calibrated.Calibrated",
+    "labkit.model.estimators.class_codes.ClassCodes",
     "labkit.model.estimators.preprocessing.AtMost",
     "labkit.model.estimators.target_transform.OnScale",
     "labkit.model.estimators.transformers.Float32TargetEncoder",

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from labkit.errors import ModelError
 from labkit.model.estimators.candidates import N_JOBS, adjust, find_thread_counts, is_named
+from labkit.model.estimators.class_codes import number_classes
 from labkit.model.estimators.preprocessing import find_kinds, put_behind_preparation
 from labkit.model.release.skops_file import find_untrusted
 from labkit.params.import_path import locate_code, resolve_callable
@@ -72,12 +73,13 @@ def make_own(
     ModelError
         It fails on them, changes its input, predicts something else than it should, or cannot be saved.
     """
+    estimator = number_classes(clone(candidate.estimator))
     if candidate.preparation == "own":
-        made = Pipeline([("preparation", "passthrough"), ("estimator", clone(candidate.estimator))])
+        made = Pipeline([("preparation", "passthrough"), ("estimator", estimator)])
         training = training.model_copy(update={"most_features": None})
     else:
         kinds = find_kinds(features)
-        made = put_behind_preparation(name, clone(candidate.estimator), kinds, task=target.task, seed=seed)
+        made = put_behind_preparation(name, estimator, kinds, task=target.task, seed=seed)
     adjusted = adjust(made, target, training, seed=seed)
     try:
         with own_code():
