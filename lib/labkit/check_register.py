@@ -53,7 +53,7 @@ REGISTER: dict[str, Definition] = {
     "LK205": Definition(
         "Drift between training and holdout", "The split",
         "The model predicts for rows unlike those that it learned from.",
-        "Find out why the columns changed; use later rows for training, or drop them.",
+        "Find out why the columns changed; train on later rows too, or leave the columns out with `features.drop`.",
     ),
     "LK206": Definition(
         "Rows in exactly one part", "The split",

@@ -1,5 +1,7 @@
 """What changes with time: every part cut alike, nothing reported about values that were not seen often enough."""
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 from labkit.data.stability import compute_by_key, compute_drift, compute_over_time
@@ -23,6 +25,24 @@ def test_identifiers_do_not_drift_and_short_periods_are_the_same_for_all() -> No
     )
     assert list(compute_drift(table, data, ["email", "town"])["column"]) == ["town"]
     assert len(compute_over_time(table.head(100), target, span_days=800)) == 4  # months, as of the whole table
+
+
+def test_split_by_time_is_compared_as_its_check_compares_it() -> None:
+    """Rows of the validation and aside periods, which differ more, do not count."""
+    times = pd.date_range("2021-01-01", periods=400, freq="D", tz="UTC")
+    values = np.repeat([0.0, 90.0, 0.0, 50.0], 100) + np.arange(400) % 100
+    table = pd.DataFrame({"predict_at": times, "heat": values, "outcome": np.arange(400.0)})
+    days = {"validation_from": date(2021, 4, 11), "holdout_from": date(2021, 7, 20), "aside_from": date(2021, 10, 28)}
+    data = Data.model_validate(
+        {
+            "tables": {"t": {"path": "t.csv"}},
+            "target": {"column": "outcome", "task": "regression"},
+            "time": {"predict_at": "at", "outcome_known_at": "at"},
+            "split": {"method": "time", **days},
+        }
+    )
+    (drift,) = compute_drift(table, data, ["heat"])["drift"]
+    assert drift == 0.0
 
 
 def test_values_without_enough_rows_in_a_period_are_not_called_lowest() -> None:

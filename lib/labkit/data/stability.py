@@ -115,17 +115,22 @@ def compute_by_key(
     return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
 
 
-def is_later(frame: pd.DataFrame, data: Data) -> pd.Series:
-    """Return which rows come after training: from the first day after it in the split, else the last 40 % in time."""
+def find_compared(frame: pd.DataFrame, data: Data) -> tuple[pd.Series, pd.Series]:
+    """Return which rows are compared with which: those of training and holdout, else the first and last in time."""
     times = frame[PREDICT_AT]
     if data.split.method == "time":
-        return times.notna() & (number_rows(frame, data) > PARTS.index("training"))
-    return times >= times.quantile(1 - LATER_SHARE)
+        numbers = number_rows(frame, data)
+        return times.notna() & (numbers == PARTS.index("training")), times.notna() & (numbers == PARTS.index("holdout"))
+    is_later = times >= times.quantile(1 - LATER_SHARE)
+    return ~is_later, is_later
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd.DataFrame:
-    """Return how much the distribution of each column differs after training.
+    """Return how much the distribution of each column differs between two periods.
+
+    Rows of the training period are compared with those of the holdout's in a split by time, as LK205 compares them once
+    they are clean; otherwise the first 60 % in time with the others.
 
     Returns
     -------
@@ -136,12 +141,13 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
         one side.
     """
     names = ["column", "drift", "earlier", "later"]
-    later = is_later(frame, data) if PREDICT_AT in frame else pd.Series(False, index=frame.index)
-    if not later.any() or later.all():
+    nothing = pd.Series(False, index=frame.index)
+    earlier, later = find_compared(frame, data) if PREDICT_AT in frame else (nothing, nothing)
+    if not later.any() or not earlier.any():
         return pd.DataFrame({name: [] for name in names})
-    times = frame[PREDICT_AT]
-    usable = [name for name in columns if has_distribution(frame[name], times)]
-    return compute_table(frame[~later], frame[later], usable)
+    both = frame[earlier | later]
+    usable = [name for name in columns if has_distribution(both[name], both[PREDICT_AT])]
+    return compute_table(frame[earlier], frame[later], usable)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -159,7 +165,9 @@ def compute_part_drift(before: pd.DataFrame, after: pd.DataFrame, columns: Seque
     both = pd.concat([before, after])
     times = both.get(PREDICT_AT)
     table = compute_table(before, after, [name for name in columns if has_distribution(both[name], times)])
-    slices = both.nunique().reindex(table["column"]).clip(upper=SLICES).to_numpy() + 1
+    n_values = [both[name].nunique() for name in table["column"]]
+    is_category = [find_column_kind(both[name]) == "category" for name in table["column"]]
+    slices = np.where(is_category, n_values, np.minimum(n_values, SLICES)) + 1
     by_luck = stats.chi2.ppf(1 - BY_LUCK, slices - 1) * (1 / max(len(before), 1) + 1 / max(len(after), 1))
     return table[table["drift"] > np.maximum(LARGE_DRIFT, by_luck)].reset_index(drop=True)
 

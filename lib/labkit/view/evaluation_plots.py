@@ -189,14 +189,13 @@ def plot_importance(
     shown = frame.head(most).assign(**{name: keep_drawable(frame[name].head(most)) for name in ("loss", "low", "high")})
     if shown["loss"].isna().all():
         return make_note(title, f"The importance for {metric} cannot be computed for any {noun}.")
-    gone = int((frame["low"] <= 0).sum())
+    felt = int((frame["low"] > 0).sum())
     first = f"the family {shown['column'].iloc[0]}" if noun == "family" else shown["column"].iloc[0]
     fact = f"With {first} shuffled, {metric} gets worse by {format_column(shown['loss'])[0]}, measured "
     fact += f"on {subject.count_rows(n_rows, kind='holdout')}. "
-    fact += f"{gone} of {count(len(frame), noun, several)} {'is' if gone == 1 else 'are'} not distinguishable from "
-    fact += (
-        f"unimportant. Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, not over others."
-    )
+    fact += f"{felt} of {count(len(frame), noun, several)} {'matters' if felt == 1 else 'matter'} "
+    fact += f"beyond random variation. Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, "
+    fact += "not over others."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         figure.table = shown[["column", "loss", "low", "high"]]

@@ -186,14 +186,14 @@ def choose_period(
 
 
 def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
-    """Draw how far the distribution of each column after training differs from that before.
+    """Draw how far the distribution of each column differs between two periods.
 
     Parameters
     ----------
     drift
         As `labkit.data.stability.compute_drift` returns it.
     """
-    title = "Columns that changed after training"
+    title = "Columns that changed with time"
     if drift.empty:
         return make_note(title, NO_TIMES)
     large = drift.loc[drift["drift"] >= LARGE_DRIFT, "column"]

@@ -199,6 +199,16 @@ def test_drift_becomes_a_finding() -> None:
     assert found.loc[found["what"] == "drift", "column"].tolist() == ["drifting"]
 
 
+def test_no_column_is_redundant_with_one_that_is_dropped() -> None:
+    size = np.random.default_rng(0).normal(size=N)
+    table = pd.DataFrame({"size": size, "twin": 2 * size, "outcome": np.arange(N) % 2})
+    data, profile = Data(tables={"t": Table(path="t.csv")}, target=TARGET), profile_table(table, TARGET, seed=0)
+    options = {"correlation_alert": 0.95, "drift": pd.DataFrame({"column": [], "drift": []})}
+    found, rest = (find_all(table, profile, data, **options, dropped=names) for names in ([], ["size"]))  # type: ignore[arg-type]
+    assert found.loc[found["what"] == "duplicates another column", "column"].tolist() == ["twin"]
+    assert rest.empty
+
+
 @pytest.mark.parametrize(
     ("string", "options", "number"),
     [

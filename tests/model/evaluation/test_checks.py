@@ -1,5 +1,6 @@
 """The register of checks, and what the checks of the method find."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from labkit.checks import (
     mute,
     sort_by_weight,
 )
-from labkit.data.stability import LARGE_DRIFT, compute_stability
+from labkit.data.stability import LARGE_DRIFT, compute_part_drift, compute_stability
 from labkit.errors import DataError
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation import gate, gate_limits
@@ -38,6 +39,7 @@ from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.params.evaluation import Fairness
 from labkit.params.experiment import Params
+from labkit.params.features import Features
 from labkit.params.load import load_params
 from labkit.params.subject import Subject
 from labkit.params.tables import Time
@@ -161,7 +163,7 @@ def test_a_sound_split_passes_every_check_that_applies(params: Params) -> None:
 
 
 def test_a_leak_that_is_left_open_is_an_issue(params: Params) -> None:
-    left_open = pd.DataFrame({"column": ["paid", "age"], "what": ["copy of the target", "outliers"]})
+    left_open = pd.DataFrame({"column": ["paid", "age", "price"], "what": ["copy of the target", "outliers", "drift"]})
     results = list_wrangling(params, make_parts(params), left_open=left_open)
     assert find_status(results, "LK201") == "issue"
     assert [result.evidence for result in results if result.code in ("LK201", "LK209")] == ["paid", "age"]
@@ -187,7 +189,10 @@ def test_columns_that_drift_are_named(params: Params) -> None:
     parts["holdout"]["a"] += 2
     (drift,) = [result for result in list_wrangling(params, parts) if result.code == "LK205"]
     assert drift.status == "warning"
-    assert drift.evidence.startswith("a (PSI ")
+    assert re.fullmatch(r"population stability index above 0\.25: a \d\.\d\d", drift.evidence)
+    left_out = params.model_copy(update={"features": Features(drop=("a",))})
+    (drift,) = [result for result in list_wrangling(left_out, parts) if result.code == "LK205"]
+    assert drift.evidence.endswith(" (no feature by itself: features.drop)")
 
 
 def test_few_rows_do_not_drift_by_luck(params: Params) -> None:
@@ -195,6 +200,15 @@ def test_few_rows_do_not_drift_by_luck(params: Params) -> None:
     reported = [find_status(list_wrangling(params, part), "LK205") == "warning" for part in parts]
     above = [compute_stability(part["training"]["a"], part["holdout"]["a"]) > LARGE_DRIFT for part in parts]
     assert sum(reported) < sum(above) / 2
+
+
+def test_many_categories_do_not_drift_by_luck() -> None:
+    random = np.random.default_rng(0)
+    names = [f"town {number}" for number in range(60)]
+    before, after = (pd.DataFrame({"town": random.choice(names, 300)}) for _ in range(2))
+    assert compute_stability(before["town"], after["town"]) > LARGE_DRIFT
+    assert compute_part_drift(before, after, ["town"]).empty
+    assert not compute_part_drift(before, after.replace(names[:20], names[20]), ["town"]).empty
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Nothing is changed here: a fix takes effect when it is declared, and notebook 02
 for tables with thousands of columns. Issues with the values of string columns are in `labkit.data.quality.text_issues`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
@@ -69,6 +69,7 @@ def find_all(
     correlation_alert: float,
     drift: pd.DataFrame,
     every: pd.DataFrame | None = None,
+    dropped: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the data-quality issues of a joined table, most severe first.
 
@@ -83,6 +84,8 @@ def find_all(
     every
         All rows, if `frame` holds only those that may be described: duplicated and blank rows and missing targets are
         counted among all.
+    dropped
+        Columns that are dropped: they have no findings of low severity, and no other column is redundant with them.
 
     Returns
     -------
@@ -111,9 +114,10 @@ def find_all(
     able = [str(name) for name in inputs.columns if name in varied and name not in identifiers]
     scores = dict(zip(profile["column"], profile["score"], strict=True))
     found += find_leaking(frame, able, target, scores, placeholders)
-    found += find_correlated(inputs, correlation_alert)
+    found = [issue for issue in found if not (issue.severity == "low" and issue.column in dropped)]
+    found += find_correlated(inputs[[name for name in inputs.columns if name not in dropped]], correlation_alert)
     found += [
-        Issue("medium", name, "drift", f"population stability index {value:.2f} after training", drop(name, "drifts"))
+        Issue("medium", name, "drift", f"population stability index {value:.2f}", drop(name, "drifts"))
         for name, value in zip(drift["column"], drift["drift"], strict=True)
         if value > LARGE_DRIFT and name not in never
     ]

@@ -3,7 +3,7 @@
 Each function makes results of `labkit.checks` from what a notebook has computed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -83,7 +83,7 @@ def list_wrangling_checks(
     """
     target = params.data.target
     leaking = left_open.loc[left_open["what"].isin(LEAKS), "column"].tolist()
-    others = left_open.loc[~left_open["what"].isin(LEAKS), "column"].unique().tolist()
+    others = left_open.loc[~left_open["what"].isin({*LEAKS, "drift"}), "column"].unique().tolist()
     drifted = compute_part_drift(parts["training"], parts["holdout"], list_inputs(parts["training"], params))
     subject = Subject.from_params(params)
     results = [
@@ -91,7 +91,7 @@ def list_wrangling_checks(
         check_repeated(parts, params),
         check_known_in_time(parts, params, embargoed),
         check_groups(parts, params),
-        make_check("LK205", drifted.empty, describe_drift(drifted)),
+        make_check("LK205", drifted.empty, describe_drift(drifted, params.features.drop)),
         make_check("LK206", is_whole, "counted by index" if is_whole else "rows are lost or repeated", failed="issue"),
         make_check(
             "LK207", is_stable if params.wrangling.rules else None,
@@ -339,10 +339,17 @@ def list_inputs(frame: pd.DataFrame, params: Params) -> list[str]:
     return [str(name) for name in frame if name not in (params.data.target.column, *TIMES)]
 
 
-def describe_drift(drifted: pd.DataFrame) -> str:
-    """Return the columns that drifted, with their population stability index."""
-    named = [f"{line.column} (PSI {line.drift:.2f})" for line in drifted.itertuples()]
-    return list_or(named, f"no column's PSI exceeds {LARGE_DRIFT:g} by more than luck explains")
+def describe_drift(drifted: pd.DataFrame, left_out: Collection[str] = ()) -> str:
+    """Return the columns that drifted, with their population stability index; those of `left_out` are named last."""
+    if drifted.empty:
+        return f"no column's population stability index exceeds {LARGE_DRIFT:g} by more than luck explains"
+    is_out = drifted["column"].isin(left_out)
+    inputs, others = (
+        list_briefly([f"{line.column} {line.drift:.2f}" for line in part.itertuples()])
+        for part in (drifted[~is_out], drifted[is_out])
+    )
+    named = [inputs] * bool(inputs) + [f"{others} (no feature by itself: features.drop)"] * bool(others)
+    return f"population stability index above {LARGE_DRIFT:g}: {'; '.join(named)}"
 
 
 def list_or(names: Sequence[str], otherwise: str) -> str:
