@@ -43,7 +43,9 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
     assert "Acting from 0.3 on costs 0.250 per row; the cheaper of always and never acting costs 0.500" in str(
         figure.get_label()
     )
-    description = evaluation_plots.describe_threshold(OUTCOME, TWO)
+    description = evaluation_plots.describe_threshold(OUTCOME, TWO, costs=COSTS)
+    assert "1 for a false positive, " in description
+    assert "They are relative, so no sum of money follows" in description
     assert "flags 75 % of the rows, catches 100 % of the rows of class `yes` and is right in 67 %" in description
 
 
@@ -105,14 +107,6 @@ def test_slices_and_importance_name_the_first() -> None:
     figure = evaluation_plots.plot_importance(frame, "roc_auc", n_rows=100, most=5)
     assert is_drawn(figure)
     assert (
-        "With x shuffled, roc_auc gets worse by 0.200, measured on 100 holdout rows. 1 of 2 features is not distinguishable"
+        "With x shuffled, roc_auc gets worse by 0.200, measured on 100 holdout rows. 1 of 2 features matters beyond random variation."
     ) in str(figure.get_label())
     assert "spread over 5 shuffles of these rows only" in str(figure.get_label())
-
-
-def test_range_over_periods_is_a_sentence_without_a_dash_of_its_own() -> None:
-    frame = pd.DataFrame({"period": ["2013-09", "2013-10 (4 days)"], "model": [0.715, 0.676]})
-    assert evaluation_plots.describe_periods(frame, "roc_auc", unit="month") == [
-        "By month, its roc_auc is between 0.676 in 2013-10 (4 days) and 0.715 in 2013-09."
-    ]
-    assert evaluation_plots.describe_periods(frame.head(1), "roc_auc", unit="month") == []

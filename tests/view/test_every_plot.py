@@ -17,6 +17,7 @@ from labkit.data.stability import compute_drift
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.by_period import describe_spread, summarise_spread
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.split_comparison import SplitComparison
 from labkit.model.evaluation.threshold import Outcome
@@ -294,7 +295,7 @@ def test_holdout_plots(name: str) -> None:
     )
     draw(evaluation_plots.plot_periods(frame, "mae", unit="month", confidence=0.95))
     draw(evaluation_plots.plot_periods(frame.drop(columns="plain LightGBM"), "r2", unit="month", confidence=0.95))
-    assert "nan" not in "".join(evaluation_plots.describe_periods(frame, "mae", unit="month"))
+    assert "nan" not in "".join(describe_spread(summarise_spread(frame, "month"), "mae"))
     slices = pd.DataFrame({"slice": [f"x = {row}" for row in range(len(values))], "rows": [30] * len(values)})
     slices = slices.assign(**dict.fromkeys(["loss", "elsewhere", "low", "high"], values))
     draw(evaluation_plots.plot_slices(slices, loss="mean error", confidence=0.95))

@@ -12,9 +12,12 @@ from labkit import paths
 from labkit.artifacts import PLACES
 from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.by_period import describe_spread
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.method_checks import from_gate
 from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
+from labkit.model.evaluation.savings import describe_costs as describe_declared
+from labkit.model.evaluation.savings import describe_savings
 from labkit.model.evaluation.threshold import describe_flagged
 from labkit.params.experiment import Params
 from labkit.params.metric_meanings import describe_metric
@@ -79,6 +82,7 @@ def make_scorecard(
         f"{format_share(evaluation['confidence'])} interval{describe_scale(params, name)}",
         "baselines": describe_baselines(evaluation, name, unit),
         "costs": describe_costs(params, evaluation, subject),
+        "spread": " ".join(describe_spread(evaluation.get("spread") or {}, name)),
         "checks": [result.to_dict() for result in ordered],
         "counts": describe_counts(ordered),
         "versions": sorted([*past, *latest], key=itemgetter("version"))[-MOST_VERSIONS:],
@@ -147,5 +151,6 @@ def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subje
     return (
         f"Acting from a probability of {format_number(found['threshold'])} on {flagged}. It costs {cost}{unit} per "
         f"{subject.row} [{low}, {high}]; acting on {cheapest[0]} costs {passive[0]}, on {other[0]} {passive[1]}. On "
-        f"the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two."
+        f"the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two. "
+        + " ".join([describe_declared(costs), *describe_savings(evaluation.get("savings") or {}, costs, subject)])
     )

@@ -12,6 +12,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.importance import N_SHUFFLES
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.savings import describe_costs
 from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs, describe_flagged
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
@@ -230,7 +231,7 @@ def describe_threshold(
     flagged = describe_flagged(outcome.to_dict(), subject, positive=predictions.classes[predictions.positive])
     return (
         f"Acting from **{format_number(outcome.threshold)}** on {flagged}. "
-        f"{describe_acting(outcome, subject=subject, costs=costs)}"
+        f"{describe_acting(outcome, subject=subject, costs=costs)}" + (f" {describe_costs(costs)}" if costs else "")
     )
 
 
@@ -243,13 +244,3 @@ def describe_acting(outcome: Outcome | None, *, subject: Subject = GENERIC, cost
     shown = f"saves {span}" if saving.low > 0 else f"is not shown to save anything: {span}"
     threshold = format_number(outcome.threshold)
     return f"Acting from a probability of {threshold} on {shown} over the cheaper of always and never acting."
-
-
-def describe_periods(frame: pd.DataFrame, metric: str, *, unit: str) -> list[str]:
-    """Return the range of the metric over the periods and where its ends are, if there are several."""
-    known = keep_drawable(frame["model"]) if len(frame) else np.zeros(0)
-    if (~np.isnan(known)).sum() < 2:
-        return []
-    low, high = format_column(find_ends(known))
-    first, last = (frame["period"].iloc[place] for place in (np.nanargmin(known), np.nanargmax(known)))
-    return [f"By {unit}, its {metric} is between {low} in {first} and {high} in {last}."]

@@ -417,7 +417,7 @@ def test_the_evaluation_lists_the_gate_and_its_own_checks_by_code(params: Params
         value=Interval(0.9, 0.85, 0.95),
         gain_over_plain=Interval(-0.1, -0.2, -0.05),
         cross_validated=0.9,
-        worst_slices=["a below 3"],
+        worst_slices=[{"slice": "a below 3", "metric": 0.6, "metric_elsewhere": 0.75}],
         blocks=make_rows(300),
     )
     assert [(result.code, result.status) for result in results] == [

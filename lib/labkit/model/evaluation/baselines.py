@@ -102,6 +102,22 @@ def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target,
     return PlainLightGBM(estimator.set_params(n_jobs=1), kinds, categories)
 
 
+def predict_plain_apart(
+    plain: PlainLightGBM | None, training: pd.DataFrame, validation: pd.DataFrame, *, target: Target, seed: int
+) -> Predictions | None:
+    """Predict the validation rows with plain LightGBM fitted without them; None without that baseline.
+
+    Parameters
+    ----------
+    plain
+        Plain LightGBM as it was fitted on training and validation rows.
+    training, validation
+        Clean rows with the target.
+    """
+    apart = fit_plain_lightgbm(training, list(plain.kinds), target=target, seed=seed) if plain else None
+    return compute_predictions(validation[target.column], apart, validation, target) if apart else None
+
+
 def make_lightgbm(target: Target, *, seed: int, **settings: Any) -> Any:
     """Return an unfitted LightGBM for raw columns, with default settings except those given."""
     make = LGBMClassifier if target.task == "classification" else LGBMRegressor

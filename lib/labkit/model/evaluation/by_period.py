@@ -4,6 +4,7 @@ It does not measure drift of the columns: it considers only predictions and true
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import compute_means, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_metric, make_score
 from labkit.model.evaluation.predictions import Predictions
-from labkit.units import format_count
+from labkit.units import format_column, format_count
 
 UNITS = {"year": "Y", "quarter": "Q", "month": "M", "week": "W", "day": "D"}
 MOST_PERIODS = 14
@@ -51,6 +52,53 @@ def name_periods(times: pd.Series, unit: str = "month") -> pd.Series:
         if reached != (first, last):
             named += np.where(starts == edge, f" ({format_count((reached[1] - reached[0]).days + 1, 'day')})", "")
     return named
+
+
+def summarise_spread(periods: pd.DataFrame, unit: str) -> dict[str, Any]:
+    """Return the best and the worst period by the metric, and those in which predictions were most off on average.
+
+    Parameters
+    ----------
+    periods
+        As `compute_by_period` returns it, its first model named `model`.
+
+    Returns
+    -------
+    dict
+        `unit`, and `metric` and `bias` (mean prediction minus mean true value), each with the `low` and the `high` end
+        as value and name of the period. Empty if fewer than two periods have both.
+    """
+    known = periods[np.isfinite(periods["model"])] if len(periods) else periods
+    if len(known) < 2:
+        return {}
+    spread: dict[str, Any] = {"unit": unit}
+    for name, values in (("metric", known["model"]), ("bias", known["prediction"] - known["true"])):
+        ends = {"low": values.to_numpy().argmin(), "high": values.to_numpy().argmax()}
+        spread[name] = {end: [float(values.iloc[at]), str(known["period"].iloc[at])] for end, at in ends.items()}
+    return spread
+
+
+def describe_spread(spread: Mapping[str, Any], metric: str) -> list[str]:
+    """Return sentences about what `summarise_spread` found; none if it is empty.
+
+    Examples
+    --------
+    >>> ends = {"low": [0.58, "2013-09"], "high": [0.7, "2013-10"]}
+    >>> print(*describe_spread({"unit": "month", "metric": ends, "bias": ends}, "roc_auc"), sep="\\n")
+    By month, its roc_auc is between 0.580 (2013-09) and 0.700 (2013-10).
+    By month, its mean prediction minus the mean outcome is between +0.580 (2013-09) and +0.700 (2013-10).
+    """
+    if not spread:
+        return []
+    lines = []
+    for name, named, sign in (("metric", metric, ""), ("bias", "mean prediction minus the mean outcome", "+")):
+        values, periods = zip(*(spread[name][end] for end in ("low", "high")), strict=True)
+        shown = [
+            f"{sign}{text}" if value > 0 else text for value, text in zip(values, format_column(values), strict=True)
+        ]
+        first, last = (f"{value} ({period})" for value, period in zip(shown, periods, strict=True))
+        lines.append(f"By {spread['unit']}, its {named} is between {first} and {last}.")
+    return lines
 
 
 def compute_by_period(

@@ -25,7 +25,7 @@ from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.experiment import Params
 from labkit.params.subject import GENERIC, Subject
-from labkit.units import format_alike, format_count, format_deviation, format_with_difference
+from labkit.units import format_alike, format_column, format_count, format_deviation, format_with_difference
 
 LEAKS = {COPY, NEAR_COPY, FINER, RANGES, EXPLAINS, FILLED_WITH, FILLED_AFTER, "formula of other columns"}
 MOST_REPEATED = 0.01
@@ -216,7 +216,7 @@ def list_evaluation_checks(
     value: Interval,
     gain_over_plain: Interval | None,
     cross_validated: float | None,
-    worst_slices: Sequence[str],
+    worst_slices: Sequence[Mapping[str, Any]],
     blocks: Blocks,
 ) -> list[CheckResult]:
     """Check the model on the holdout: the gate's checks and those that only warn.
@@ -228,7 +228,7 @@ def list_evaluation_checks(
     cross_validated
         Mean of the metric in cross-validation; None if it is not known.
     worst_slices
-        Descriptions of the groups of rows that stand out as worse.
+        Groups of rows that stand out as worse, as lines of `labkit.model.evaluation.slices.find_worst_slices`.
     blocks
         Blocks of the holdout rows that are resampled together.
     """
@@ -246,9 +246,24 @@ def list_evaluation_checks(
         )
     results.append(check_confirmed(metric, value, cross_validated))
     results += [check_bias(ours, blocks), check_confidence(ours, blocks)]
-    named = list_briefly([str(slice_) for slice_ in worst_slices], most=3) or "none of the groups that were tried"
+    named = list_briefly(describe_groups(worst_slices, metric), most=3) or "none of the groups that were tried"
     results.append(make_check("LK508", not len(worst_slices), named))
     return sorted(results, key=lambda result: result.code)
+
+
+def describe_groups(groups: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """Return each group of rows with its metric beside that of the other rows, where both are known.
+
+    >>> describe_groups([{"slice": "age < 30", "metric": 0.6123, "metric_elsewhere": 0.7}, {"slice": "age = 4"}], "f1")
+    ['age < 30 (f1 0.612, elsewhere 0.700)', 'age = 4']
+    """
+    named = []
+    for one in groups:
+        values = [float(one.get(name, np.nan)) for name in ("metric", "metric_elsewhere")]
+        known = bool(np.isfinite(values).all())
+        beside = " ({} {}, elsewhere {})".format(metric, *format_column(values)) if known else ""
+        named.append(f"{one['slice']}{beside}")
+    return named
 
 
 def list_group_checks(check: Check | None) -> list[CheckResult]:

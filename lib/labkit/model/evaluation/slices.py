@@ -20,7 +20,7 @@ from scipy import stats
 from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import ROW, Blocks
 from labkit.model.evaluation.bootstrap import compute_means
-from labkit.model.evaluation.metrics import compute_losses
+from labkit.model.evaluation.metrics import compute_losses, compute_metric
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import GENERIC, Subject
 
@@ -92,6 +92,7 @@ def find_worst_slices(
     blocks: Blocks,
     columns: list[str] | None = None,
     subject: Subject = GENERIC,
+    metric: str | None = None,
 ) -> pd.DataFrame:
     """Find the groups of rows whose loss exceeds that of the other rows most, beyond random variation.
 
@@ -114,13 +115,16 @@ def find_worst_slices(
         Raw columns to search; all if None.
     subject
         Units of the columns: times of a day are shown as such.
+    metric
+        Metric to compute in each slice and in the other rows; none if None.
 
     Returns
     -------
     pandas.DataFrame
         Worst first: `slice` in words, number of `rows` (those in no slice above), `loss` and `elsewhere` (mean loss
         inside the slice and in the other rows), `low` and `high` (interval of the difference), `true` and
-        `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`.
+        `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`; `metric` and `metric_elsewhere`, NaN where
+        it cannot be computed.
     """
     losses, runs = compute_losses(predictions), number_runs(blocks)
     bins = [cut_column(name, frame[name], subject) for name in columns or list(frame.columns)]
@@ -145,10 +149,20 @@ def find_worst_slices(
             break
         mask, is_met = find_rows(worst, left), find_rows(worst, bins)
         if is_listed_yet[is_met].mean() <= MOST_SHARED:
-            lines.append(describe(worst, left, predictions.take(rest[mask])))
+            measured = compute_beside(metric, predictions, rest[mask], rest[~mask]) if metric else {}
+            lines.append(describe(worst, left, predictions.take(rest[mask])) | measured)
             is_listed_yet |= is_met
         rest = rest[~mask]
     return pd.DataFrame(lines)
+
+
+def compute_beside(metric: str, predictions: Predictions, inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
+    """Return a metric of the rows of a slice, and of the others; NaN for a part with a single class."""
+    parts = {"metric": predictions.take(inside), "metric_elsewhere": predictions.take(outside)}
+    return {
+        name: np.nan if part.classes and len(np.unique(part.y_true)) < 2 else compute_metric(metric, part)
+        for name, part in parts.items()
+    }
 
 
 def choose_paired(found: list[pd.DataFrame]) -> list[int]:

@@ -287,7 +287,10 @@ def list_open_checks(params: Params, checks: Sequence[CheckResult]) -> list[str]
     """Return the checks that need attention or are muted, and how many have which status."""
     results = sort_by_weight(mute(checks, params.checks.mute))
     lines = [describe_check(one) for one in results if one.needs_attention or one.status == "muted"]
-    counts = f"Checks of split, training, evaluation and release: {describe_counts(results)}."
+    counts = (
+        f"Checks of split, training, evaluation and release: {describe_counts(results)}. The decision to publish has "
+    )
+    counts += "checks of its own, which the index of the reports counts too."
     return ["### Checks", "", *lines, *([""] if lines else []), counts, ""]
 
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from labkit.errors import list_briefly
 from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.by_period import describe_spread
 from labkit.model.evaluation.gate import describe_paired
 from labkit.model.evaluation.metrics import name_metric
+from labkit.model.evaluation.savings import describe_savings
 from labkit.model.evaluation.threshold import describe_flagged
 from labkit.names import escape
 from labkit.params.evaluation import Costs
@@ -134,6 +136,7 @@ def list_threshold(
     found = metrics.get("threshold")
     if not found or costs is None:
         return []
+    saved = metrics.get("savings") or {}
     plain, unit = min(found["always_yes"], found["always_no"]), f" {costs.unit}" if costs.unit else ""
     cost, _, passive = format_cells(found["cost"], plain)
     return [
@@ -144,7 +147,7 @@ def list_threshold(
         "",
         f"On the holdout this {describe_flagged(found, subject, positive=positive, places=1)}. It costs "
         f"{cost}{unit} per {subject.row}; the cheaper of always and never acting costs {passive}. "
-        f"{describe_saving(found['saving'], unit, subject)}",
+        + " ".join([describe_saving(found["saving"], unit, subject), *describe_savings(saved, costs, subject)]),
         "",
         "| metric at this threshold | model | interval |",
         "|---|---:|---:|",
@@ -180,7 +183,8 @@ def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list
         f"| {period} | {found['rows']:,} | {' | '.join(format_cells(found))} | {mean} |"
         for (period, found), mean in sorted(zip(periods.items(), means, strict=True))
     ]
-    return [*head, *rows, ""]
+    spread = [f"- {line}" for line in describe_spread(metrics.get("spread") or {}, metrics["metric"])]
+    return [*head, *rows, "", *spread, *([""] if spread else [])]
 
 
 def list_groups(metrics: Mapping[str, Any]) -> list[str]:
@@ -215,16 +219,21 @@ def list_slices(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list[
     slices = metrics["worst_slices"]
     if not slices:
         return ["### Where it is weakest", "", f"No group of {subject.rows} stands out beyond random variation.", ""]
+    names = ["loss", "elsewhere", "prediction", "true"]
+    titles = list(names)
+    if all("metric" in one for one in slices):
+        names, titles = [*names, "metric", "metric_elsewhere"], [*titles, metrics["metric"], "elsewhere"]
     head = [
         "### Where it is weakest",
         "",
-        f"| {subject.rows} where | {subject.rows} | loss | elsewhere | prediction | true |",
+        f"| {subject.rows} where | {subject.rows} | {' | '.join(titles)} |",
     ]
-    numbers = write_columns(slices, "loss", "elsewhere", "prediction", "true")
+    known = [{name: np.nan if one[name] is None else one[name] for name in names} for one in slices]
+    numbers = write_columns(known, *names)
     rows = [
         f"| {escape(found['slice'])} | {found['rows']:,} | {cells} |"
         for found, cells in zip(slices, numbers, strict=True)
     ]
     note = f"Each of the {subject.rows} counts for the first group that contains it: elsewhere are the others that are "
     note += "in no group above."
-    return [*head, "|---|---:|---:|---:|---:|---:|", *rows, "", note, ""]
+    return [*head, "|---|---:|" + "---:|" * len(names), *rows, "", note, ""]

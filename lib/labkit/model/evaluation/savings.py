@@ -1,0 +1,145 @@
+"""What acting from a threshold on saves: against plain LightGBM with a threshold of its own, and on how many days."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from labkit.model.evaluation.blocks import DAY, Blocks
+from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
+from labkit.model.evaluation.metrics import make_mean_score
+from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.threshold import Outcome, choose_threshold, compute_costs
+from labkit.params.evaluation import Costs
+from labkit.params.subject import GENERIC, Subject
+from labkit.units import format_alike, format_interval, format_number, format_share
+
+MOST_DAYS = 5
+"""Days with the largest savings that are told apart from the others."""
+RELATIVE_UNITS = ("", "point", "points")
+"""Units of costs that are no money."""
+
+
+def evaluate_savings(
+    ours: Predictions,
+    outcome: Outcome,
+    costs: Costs,
+    *,
+    plain: tuple[Predictions, Predictions] | None,
+    n_samples: int,
+    confidence: float,
+    seed: int,
+    blocks: Blocks,
+) -> dict[str, Any]:
+    """Return what the model saves at its threshold, as plain data.
+
+    Parameters
+    ----------
+    ours
+        Predictions of the holdout rows.
+    outcome
+        What its threshold does on them.
+    plain
+        Predictions of plain LightGBM: of the validation rows, fitted without them, by which its own threshold is
+        chosen, and of the holdout rows; None without that baseline.
+
+    Returns
+    -------
+    dict
+        `rows`; `plain_lightgbm` with `threshold`, `cost` per row and `saving` (paired, with its interval; positive if
+        the model is cheaper), if there is one; `days` as `count_days` returns it, if rows have days.
+    """
+    own, content = compute_costs(ours, outcome.threshold, costs), dict[str, Any](rows=len(ours.y_true))
+    if plain:
+        apart, holdout = plain
+        threshold = choose_threshold(apart, costs)
+        difference = compute_costs(holdout, threshold, costs) - own
+        score = make_mean_score(difference)
+        draws = [score(weights) for weights in draw_weights(ours, n_samples, seed=seed, blocks=blocks)]
+        saving = make_interval(float(difference.mean()), draws, confidence, blocks)
+        cost = float(own.mean() + difference.mean())
+        content |= {"plain_lightgbm": {"threshold": threshold, "cost": cost, "saving": saving.to_dict()}}
+    if blocks.unit == DAY:
+        passive = compute_costs(ours, -np.inf if outcome.always_yes <= outcome.always_no else np.inf, costs)
+        content |= {"days": count_days(passive - own, blocks)}
+    return content
+
+
+def count_days(saved: np.ndarray, blocks: Blocks) -> dict[str, Any]:
+    """Return on how many days something is saved, and how much of it on the few days that save most.
+
+    Parameters
+    ----------
+    saved
+        What each row saves, shape (n_rows,).
+
+    Returns
+    -------
+    dict
+        `days`, `saving_days`, `most_days`; `share`, the fraction of the whole saving on the `most_days`, None if
+        nothing is saved; `others`, the mean saving of a row on all other days, None if there are none.
+    """
+    by_day = np.bincount(blocks.codes, saved, minlength=blocks.n_blocks)
+    order = np.argsort(-by_day, kind="stable")
+    top, rest = order[:MOST_DAYS], order[MOST_DAYS:]
+    n_rest = int(np.isin(blocks.codes, rest).sum())
+    total = float(by_day.sum())
+    return {
+        "days": len(by_day),
+        "saving_days": int((by_day > 0).sum()),
+        "most_days": len(top),
+        "share": float(by_day[top].sum()) / total if total > 0 else None,
+        "others": float(by_day[rest].sum()) / n_rest if n_rest else None,
+    }
+
+
+def describe_costs(costs: Costs) -> str:
+    """Return what the costs are, and that they are no money if their unit is none.
+
+    >>> describe_costs(Costs(false_positive=20, false_negative=100, unit="EUR"))
+    'Declared costs: 20 EUR for a false positive, 100 EUR for a false negative.'
+    """
+    unit = f" {costs.unit}" * bool(costs.unit)
+    lines = [
+        f"Declared costs: {costs.false_positive:g}{unit} for a false positive, {costs.false_negative:g}{unit} for a "
+        "false negative."
+    ]
+    if costs.unit in RELATIVE_UNITS:
+        lines.append(
+            "They are relative, so no sum of money follows: declare `evaluation.costs` in a currency for that."
+        )
+    return " ".join(lines)
+
+
+def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC) -> list[str]:
+    """Return sentences about what `evaluate_savings` found; none if it found nothing.
+
+    Examples
+    --------
+    >>> days = {"days": 61, "saving_days": 40, "most_days": 5, "share": 0.8, "others": 0.004}
+    >>> costs = Costs(false_positive=1, false_negative=4, unit="EUR")
+    >>> describe_savings({"rows": 9000, "days": days}, costs)
+    ['It saves on 40 of 61 days: 80 % of the saving is from 5 of them, and the others save 0.004 EUR per row.']
+    """
+    lines, unit = [], f" {costs.unit}" if costs and costs.unit else ""
+    if other := found.get("plain_lightgbm"):
+        saving = Interval.from_dict(other["saving"])
+        half = (saving.high - saving.low) / 2
+        cost = format_alike(other["cost"], uncertainty=half)[0]
+        word = "saves" if saving.low > 0 else "costs more:" if saving.high < 0 else "is not shown to save anything:"
+        span = format_interval(saving.value, saving.low, saving.high)
+        lines.append(
+            f"Plain LightGBM, acting from a threshold of its own, {format_number(other['threshold'])}, costs {cost}"
+            f"{unit} per {subject.row}; against it the model {word} {span}."
+        )
+    if (days := found.get("days")) and days["share"] is not None:
+        n_most = days["most_days"]
+        spread = f"It saves on {days['saving_days']:,} of {days['days']:,} days"
+        if days["others"] is not None:
+            word = "save" if days["others"] > 0 else "lose"
+            spread += (
+                f": {format_share(days['share'])} of the saving is from {n_most} of them, and the others {word} "
+                f"{format_number(abs(days['others']), 2)}{unit} per {subject.row}"
+            )
+        lines.append(f"{spread}.")
+    return lines

@@ -1,0 +1,79 @@
+"""What a threshold saves, by hand: against plain LightGBM, and day by day."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit.model.evaluation.blocks import DAY, Blocks, make_rows
+from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.savings import count_days, describe_costs, describe_savings, evaluate_savings
+from labkit.model.evaluation.slices import find_worst_slices
+from labkit.model.evaluation.threshold import evaluate_threshold
+from labkit.params.evaluation import Costs
+from labkit.params.subject import Subject
+
+COSTS = Costs(false_positive=1, false_negative=4, unit="points")
+FLIGHTS = Subject("", "flight", "flights")
+N = 700
+
+
+def predict(scores: np.ndarray, y_true: np.ndarray) -> Predictions:
+    """Return predictions of two classes with the given probabilities of the second."""
+    return Predictions.from_proba(y_true, np.column_stack([1 - scores, scores]), ("on time", "late"))
+
+
+def test_plain_lightgbm_acts_from_its_own_threshold() -> None:
+    """It orders the rows as well as the model but with other probabilities, so with its own threshold both cost alike."""
+    random = np.random.default_rng(0)
+    y_true = random.integers(0, 2, N)
+    scores = np.clip(0.25 * y_true + 0.5 * random.random(N), 0, 1)
+    ours, shifted = predict(scores, y_true), predict(scores / 2, y_true)
+    blocks = make_rows(N)
+    draws = {"n_samples": 100, "confidence": 0.95, "seed": 0, "blocks": blocks}
+    outcome = evaluate_threshold(ours, 0.25, COSTS, **draws)  # type: ignore[arg-type]
+    found = evaluate_savings(ours, outcome, COSTS, plain=(shifted, shifted), **draws)  # type: ignore[arg-type]
+    assert found["plain_lightgbm"]["threshold"] < 0.2
+    assert found["plain_lightgbm"]["saving"]["value"] == pytest.approx(
+        found["plain_lightgbm"]["cost"] - outcome.cost.value
+    )
+    worse = predict(random.random(N), y_true)
+    lost = evaluate_savings(ours, outcome, COSTS, plain=(worse, worse), **draws)  # type: ignore[arg-type]
+    assert lost["plain_lightgbm"]["saving"]["low"] > 0
+    (line,) = describe_savings(lost, COSTS, FLIGHTS)
+    assert " points per flight; against it the model saves " in line
+    assert "days" not in found
+
+
+def test_a_saving_of_few_days_is_told_apart() -> None:
+    codes = np.repeat(np.arange(20), 10)
+    saved = np.where(codes < 5, 3.0, -0.1)
+    days = count_days(saved, Blocks(codes, DAY))
+    assert days == {
+        "days": 20,
+        "saving_days": 5,
+        "most_days": 5,
+        "share": pytest.approx(150 / 135),
+        "others": pytest.approx(-0.1),
+    }
+    (line,) = describe_savings({"rows": 200, "days": days}, COSTS, FLIGHTS)
+    assert line.endswith("from 5 of them, and the others lose 0.1 points per flight.")
+    assert describe_savings({"rows": 200, "days": count_days(-saved, Blocks(codes, DAY))}, COSTS, FLIGHTS) == []
+
+
+def test_relative_costs_are_said_to_be_no_money() -> None:
+    assert "no sum of money" in describe_costs(COSTS)
+    assert "no sum of money" not in describe_costs(COSTS.model_copy(update={"unit": "EUR"}))
+
+
+def test_groups_have_the_metric_of_their_rows_and_of_the_others() -> None:
+    """A group may have a larger loss only because its outcomes are closer to even: the metric shows it."""
+    random = np.random.default_rng(0)
+    kind = random.choice(["calm", "wild"], N)
+    signal = random.random(N)
+    y_true = np.where(kind == "calm", signal > 0.95, random.random(N) < 0.5).astype(int)
+    found = find_worst_slices(
+        pd.DataFrame({"kind": kind}), predict(np.where(kind == "calm", signal**8, 0.5), y_true),
+        most=3, confidence=0.95, blocks=make_rows(N), metric="roc_auc",
+    )  # fmt: skip
+    assert found["slice"].tolist() == ["kind = wild"]
+    assert found["metric"].iloc[0] == 0.5
+    assert found["metric_elsewhere"].iloc[0] > 0.9
