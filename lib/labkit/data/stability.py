@@ -115,7 +115,7 @@ def compute_by_key(
     return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
 
 
-def find_compared(frame: pd.DataFrame, data: Data) -> tuple[pd.Series, pd.Series]:
+def mark_compared(frame: pd.DataFrame, data: Data) -> tuple[pd.Series, pd.Series]:
     """Return which rows are compared with which: those of training and holdout, else the first and last in time."""
     times = frame[PREDICT_AT]
     if data.split.method == "time":
@@ -142,7 +142,7 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
     """
     names = ["column", "drift", "earlier", "later"]
     nothing = pd.Series(False, index=frame.index)
-    earlier, later = find_compared(frame, data) if PREDICT_AT in frame else (nothing, nothing)
+    earlier, later = mark_compared(frame, data) if PREDICT_AT in frame else (nothing, nothing)
     if not later.any() or not earlier.any():
         return pd.DataFrame({name: [] for name in names})
     both = frame[earlier | later]

@@ -5,6 +5,7 @@ Params files are read in `labkit.params.load`.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from labkit.params.plain_values import write_number
@@ -25,6 +26,19 @@ def quote(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return write_number(value)
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def write_flow(value: Any) -> str:
+    """Return a parameter's value in one line, as it may be written in a params file.
+
+    >>> write_flow({"bmi": {"minimum": 10.0}}), write_flow(["dummy", "a: b"]), write_flow(None), write_flow(True)
+    ('{bmi: {minimum: 10.0}}', '[dummy, "a: b"]', 'null', 'true')
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{quote(key)}: {write_flow(part)}' for key, part in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(write_flow, value))}]"
+    return quote(value)
 
 
 def write_line(place: str, column: str, value: str) -> str:

@@ -16,8 +16,7 @@ from labkit.model.evaluation.by_period import describe_spread
 from labkit.model.evaluation.gate import Check
 from labkit.model.evaluation.method_checks import from_gate
 from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
-from labkit.model.evaluation.savings import describe_costs as describe_declared
-from labkit.model.evaluation.savings import describe_savings
+from labkit.model.evaluation.savings import describe_declared_costs, describe_savings
 from labkit.model.evaluation.threshold import describe_flagged
 from labkit.params.experiment import Params
 from labkit.params.metric_meanings import describe_metric
@@ -152,5 +151,5 @@ def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subje
         f"Acting from a probability of {format_number(found['threshold'])} on {flagged}. It costs {cost}{unit} per "
         f"{subject.row} [{low}, {high}]; acting on {cheapest[0]} costs {passive[0]}, on {other[0]} {passive[1]}. On "
         f"the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two. "
-        + " ".join([describe_declared(costs), *describe_savings(evaluation.get("savings") or {}, costs, subject)])
+        + " ".join([describe_declared_costs(costs), *describe_savings(evaluation.get("savings") or {}, costs, subject)])
     )

@@ -12,7 +12,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.importance import N_SHUFFLES
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.savings import describe_costs
+from labkit.model.evaluation.savings import describe_declared_costs
 from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs, describe_flagged
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
@@ -231,7 +231,8 @@ def describe_threshold(
     flagged = describe_flagged(outcome.to_dict(), subject, positive=predictions.classes[predictions.positive])
     return (
         f"Acting from **{format_number(outcome.threshold)}** on {flagged}. "
-        f"{describe_acting(outcome, subject=subject, costs=costs)}" + (f" {describe_costs(costs)}" if costs else "")
+        f"{describe_acting(outcome, subject=subject, costs=costs)}"
+        f"{f' {describe_declared_costs(costs)}' if costs else ''}"
     )
 
 

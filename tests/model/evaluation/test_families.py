@@ -101,6 +101,23 @@ def test_ablation_shows_what_a_family_adds_with_its_interval() -> None:
     assert f"{n_sure} of {len(found.families)} families {'improves' if n_sure == 1 else 'improve'} r2" in label
 
 
+def test_families_that_do_harm_are_named() -> None:
+    lines = pd.DataFrame(
+        {
+            "family": ["dates", "weather", "all new columns"],
+            "features": [3, 9, 5],
+            "gain": [-0.014, 0.05, -0.01],
+            "low": [-0.024, 0.01, -0.03],
+            "high": [-0.005, 0.09, 0.01],
+        }
+    )
+    found = ablation.Ablation("roc_auc", 900, lines)
+    assert describe_ablation(found).endswith(" Beyond random variation it is worse with `dates` than without.")
+    assert "1 of 3 families improves roc_auc" in plot_ablation(found).get_label()
+    assert plot_ablation(found).get_label().endswith("It is worse with dates than without (orange).")
+    assert "worse" not in plot_ablation(ablation.Ablation("roc_auc", 900, lines[1:])).get_label()
+
+
 def test_nothing_is_compared_where_no_family_can_be_left_out() -> None:
     params = make_params(features={"drop": ("at", "weather_wind", "plane_age")})
     row_features, learn, check, _ = fit(params)

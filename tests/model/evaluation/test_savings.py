@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import DAY, Blocks, make_rows
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.savings import count_days, describe_costs, describe_savings, evaluate_savings
+from labkit.model.evaluation.savings import describe_declared_costs, describe_savings, evaluate_savings, summarise_days
 from labkit.model.evaluation.slices import find_worst_slices
 from labkit.model.evaluation.threshold import evaluate_threshold
 from labkit.params.evaluation import Costs
@@ -46,7 +46,7 @@ def test_plain_lightgbm_acts_from_its_own_threshold() -> None:
 def test_a_saving_of_few_days_is_told_apart() -> None:
     codes = np.repeat(np.arange(20), 10)
     saved = np.where(codes < 5, 3.0, -0.1)
-    days = count_days(saved, Blocks(codes, DAY))
+    days = summarise_days(saved, Blocks(codes, DAY))
     assert days == {
         "days": 20,
         "saving_days": 5,
@@ -56,12 +56,12 @@ def test_a_saving_of_few_days_is_told_apart() -> None:
     }
     (line,) = describe_savings({"rows": 200, "days": days}, COSTS, FLIGHTS)
     assert line.endswith("from 5 of them, and the others lose 0.1 points per flight.")
-    assert describe_savings({"rows": 200, "days": count_days(-saved, Blocks(codes, DAY))}, COSTS, FLIGHTS) == []
+    assert describe_savings({"rows": 200, "days": summarise_days(-saved, Blocks(codes, DAY))}, COSTS, FLIGHTS) == []
 
 
 def test_relative_costs_are_said_to_be_no_money() -> None:
-    assert "no sum of money" in describe_costs(COSTS)
-    assert "no sum of money" not in describe_costs(COSTS.model_copy(update={"unit": "EUR"}))
+    assert "no sum of money" in describe_declared_costs(COSTS)
+    assert "no sum of money" not in describe_declared_costs(COSTS.model_copy(update={"unit": "EUR"}))
 
 
 def test_groups_have_the_metric_of_their_rows_and_of_the_others() -> None:

@@ -47,7 +47,7 @@ def evaluate_savings(
     -------
     dict
         `rows`; `plain_lightgbm` with `threshold`, `cost` per row and `saving` (paired, with its interval; positive if
-        the model is cheaper), if there is one; `days` as `count_days` returns it, if rows have days.
+        the model is cheaper), if there is one; `days` as `summarise_days` returns it, if rows have days.
     """
     own, content = compute_costs(ours, outcome.threshold, costs), dict[str, Any](rows=len(ours.y_true))
     if plain:
@@ -61,11 +61,11 @@ def evaluate_savings(
         content |= {"plain_lightgbm": {"threshold": threshold, "cost": cost, "saving": saving.to_dict()}}
     if blocks.unit == DAY:
         passive = compute_costs(ours, -np.inf if outcome.always_yes <= outcome.always_no else np.inf, costs)
-        content |= {"days": count_days(passive - own, blocks)}
+        content |= {"days": summarise_days(passive - own, blocks)}
     return content
 
 
-def count_days(saved: np.ndarray, blocks: Blocks) -> dict[str, Any]:
+def summarise_days(saved: np.ndarray, blocks: Blocks) -> dict[str, Any]:
     """Return on how many days something is saved, and how much of it on the few days that save most.
 
     Parameters
@@ -93,10 +93,10 @@ def count_days(saved: np.ndarray, blocks: Blocks) -> dict[str, Any]:
     }
 
 
-def describe_costs(costs: Costs) -> str:
+def describe_declared_costs(costs: Costs) -> str:
     """Return what the costs are, and that they are no money if their unit is none.
 
-    >>> describe_costs(Costs(false_positive=20, false_negative=100, unit="EUR"))
+    >>> describe_declared_costs(Costs(false_positive=20, false_negative=100, unit="EUR"))
     'Declared costs: 20 EUR for a false positive, 100 EUR for a false negative.'
     """
     unit = f" {costs.unit}" * bool(costs.unit)

@@ -32,6 +32,7 @@ from labkit.model.training.time_budget import Budget
 from labkit.params.own_calls import own_code
 from labkit.params.tables import Target
 from labkit.params.training import DUMMY, Training
+from labkit.units import format_count
 
 Setting = bool | int | float | str
 
@@ -171,7 +172,9 @@ def tune(
         by_fold.append(np.array(line.pop("by_fold")))
         lines.append({"trial": number, **line, **given[-1]})
         seconds.append(time.monotonic() - started)
-        on_trial(number, line["error"] or f"{training.metric} {line[training.metric]:.4g} ({line['state']})")
+        in_folds = f" after {format_count(line['folds'], 'fold')}" if line["state"] == "pruned" else ""
+        result = f"{training.metric} {line[training.metric]:.4g} ({line['state']}{in_folds})"
+        on_trial(number, line["error"] or result)
     frame = add_best(pd.DataFrame(lines), training.metric)
     best = int(frame["best_trial"].iloc[-1])
     chosen = clone(candidate)

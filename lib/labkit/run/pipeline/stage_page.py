@@ -9,6 +9,7 @@ from labkit import paths
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
 from labkit.params.subject import Subject
+from labkit.params.yaml_lines import write_flow
 from labkit.run.notebook.result import find_heading
 from labkit.run.notebook.stage_table import is_own_stage, load_stage_section
 from labkit.run.notebook.step import Catalogue, Step
@@ -63,7 +64,8 @@ def list_parameters(stage: str, params: Params) -> list[tuple[str, str, str]]:
 
     own = load_stage_section(params, stage) if is_own_stage(stage) else None
     step = Step(stage, params, Catalogue({}, lambda *_: None, lambda *_: None), own=own)
-    return [(name, str(value), origin) for name, value, origin, _ in step.describe()]
+    written = [(name, value, origin) for name, value, origin, _ in step.describe()]
+    return [(name, value if isinstance(value, str) else write_flow(value), origin) for name, value, origin in written]
 
 
 def find_title(notebook: nbformat.NotebookNode) -> str:
