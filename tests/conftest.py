@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -256,32 +257,43 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def pages() -> dict[str, list[Page]]:
+    """Return empty pages that tests have visited before, by the settings of their contexts: a new one is a process."""
+    return defaultdict(list)
+
+
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
+def visit(browser: Browser, pages: dict[str, list[Page]]) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
     """Open a page without a network; collect its console messages and the requests that it makes."""
-    contexts = []
+    opened = []
 
     def open_page(path: Path, **settings: Any) -> tuple[Page, list[str]]:
-        context = browser.new_context(offline=True, **settings)
-        contexts.append(context)
-        page, complaints = context.new_page(), []
-        address = path.as_uri()
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on(
-            "request",
-            lambda request: (
+        spare, complaints, address = pages[repr(settings)], [], path.as_uri()
+        page = spare.pop() if spare else browser.new_context(offline=True, **settings).new_page()
+        handlers: dict[Any, Callable[[Any], None]] = {
+            "console": lambda message: complaints.append(f"{message.type}: {message.text}"),
+            "pageerror": lambda error: complaints.append(f"error: {error}"),
+            "request": lambda request: (
                 None
                 if request.url == address or request.url.startswith("data:image/")
                 else complaints.append(f"request: {request.url}")
             ),
-        )
+        }
+        for event, handler in handlers.items():
+            page.on(event, handler)
+        opened.append((page, handlers, spare))
         page.goto(address)
         return page, complaints
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page, handlers, spare in opened:
+        if not page.is_closed():
+            for event, handler in handlers.items():
+                page.remove_listener(event, handler)
+            page.emulate_media(media="null")
+            page.goto("about:blank")
+            spare.append(page)
 
 
 @pytest.fixture(scope="session")
