@@ -236,6 +236,7 @@ OWNERS = {
                 "monitor",
                 "new",
                 "notebooks",
+                "observe",
                 "options",
                 "project",
                 "run",

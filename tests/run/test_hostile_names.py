@@ -109,6 +109,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         [EVIL],
         ["small", "--data", f"table{NAME}.csv", "--reason", EVIL, "--dry-run"],
     ],
+    "observe": [["small"], ["small", f"table{NAME}.csv"], ["small", EVIL], [EVIL], ["small", "--undo", EVIL]],
     "replay": [["small"], [EVIL], ["small", "--policies", EVIL], ["small", "--from", EVIL]],
     "labels": [["small"], [EVIL], ["small", "--import", EVIL], ["small", "--referee", EVIL]],
     "delivery": [["small"], [EVIL], ["small", "--since", EVIL]],

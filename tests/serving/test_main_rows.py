@@ -21,9 +21,9 @@ from labkit.model.release.runtime import load_runtime
 from labkit.params.load import load_params
 from labkit.serving.batch_tables import open_joined_rows, read_table_options
 from labkit.serving.engine import Engine, load_engine
-from labkit.serving.fed_outcomes import OutcomesBody
 from labkit.serving.invocations import read_invocation
 from labkit.serving.main_rows import MainRows
+from labkit.serving.outcome_lines import OutcomesBody
 from labkit.serving.requests import RequestError
 
 from tests.conftest import ROOT
@@ -64,7 +64,8 @@ def add_rates(main_table: MainTable) -> MainTable:
 def engine(release: Path) -> Engine:
     opened = load_engine(release, digest=None, version=None)
     assert opened.main_rows is not None
-    return replace(opened, main_rows=MainRows(add_rates(opened.main_rows.main_table), opened.reader))
+    main_rows = MainRows(add_rates(opened.main_rows.main_table), opened.reader)
+    return replace(opened, forms=replace(opened.forms, main_rows=main_rows))
 
 
 def predict(engine: Engine, rows: list[Any]) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import check, labels, models, monitor, new, notebooks, project, run, serve, show, sweep, verify
+from labkit.cli import check, labels, models, monitor, new, notebooks, observe, project, run, serve, show, sweep, verify
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -103,6 +103,7 @@ for command in (
     labels.labels,
     monitor.delivery,
     monitor.monitor,
+    observe.observe,
     monitor.retrain,
     monitor.replay,
     monitor.watch,

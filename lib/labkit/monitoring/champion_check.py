@@ -23,6 +23,7 @@ from labkit.monitoring.scored_rows import score_current
 from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
 from labkit.run.records.champion_moves import load_champion
+from labkit.serving.known_outcomes import count_known_outcomes
 from labkit.serving.settings import LOG
 from labkit.stages.publish import fetch_release
 from labkit.storage.append import append_line
@@ -93,6 +94,7 @@ def check_health(
     rows = classify_source(params, source)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release = load_release(fetch_release(champion, Path(scratch)))
+        count_known_outcomes(release, params.experiment)
         profile = load_profile(release.folder)
         keys = [key] if outcomes else list_label_keys(params.experiment, source) if source else []
         required = key if outcomes else ""

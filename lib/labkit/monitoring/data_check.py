@@ -4,7 +4,7 @@ Nothing is changed or recorded. What is wrong with the data is a result; only wh
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ from labkit.run.records import registry
 from labkit.run.records.champion_moves import load_champion
 from labkit.serving.batch_files import check_source
 from labkit.serving.batch_input import follow_ending, name_by_format, restrict
+from labkit.serving.known_outcomes import count_known_outcomes
 from labkit.stages.publish import fetch_release
 from labkit.units import format_count
 
@@ -107,7 +108,7 @@ def check_rows_file(params: Params, source: Path, *, now: datetime) -> DataCheck
         raise MissingDataError(f"{params.experiment}: no contract yet: run `labkit run {params.experiment}` first")
     checks, notes, table = [], [], None
     try:
-        table = read_main_file(params, source)
+        table = read_raw_file(params, params.data.main_table, source)
         checks.append(check_contract_of_table(params, table, source, contract))
     except DataError as error:
         # The remedy is that of the check.
@@ -127,9 +128,8 @@ def check_rows_file(params: Params, source: Path, *, now: datetime) -> DataCheck
     return DataCheck(params.experiment, shown, n_rows, champion.number if champion else None, ordered, notes)
 
 
-def read_main_file(params: Params, source: Path) -> pd.DataFrame:
-    """Read all columns of a file by the rules of the main table."""
-    name = params.data.main_table
+def read_raw_file(params: Params, name: str, source: Path) -> pd.DataFrame:
+    """Read all columns of a file by the rules of a table."""
     with name_by_format(source) as path:
         file = Source(path, str(source))
         spec = follow_ending(params.data.tables[name], path)
@@ -182,10 +182,13 @@ def check_findings(params: Params, table: pd.DataFrame | None) -> list[CheckResu
     ]
 
 
-def join_last_tables(params: Params, table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of the main table joined with the other tables of the last run."""
-    folder, main = paths.find_data_dir(params.experiment) / PLACES["raw"], params.data.main_table
-    others = {name: load_table(folder / f"{name}.parquet") for name in params.data.tables if name != main}
+def join_last_tables(
+    params: Params, table: pd.DataFrame, given: Mapping[str, pd.DataFrame] | None = None
+) -> pd.DataFrame:
+    """Return rows of the main table joined with the other tables: those that are given, else those of the last run."""
+    folder, main, others = paths.find_data_dir(params.experiment) / PLACES["raw"], params.data.main_table, given or {}
+    absent = {*params.data.tables} - {main, *others}
+    others = {**others, **{name: load_table(folder / f"{name}.parquet") for name in absent}}
     target = params.data.target
     if target.expression is None and target.column not in table:
         return table
@@ -198,6 +201,7 @@ def judge_file(
     """Compare a file with the champion's reference profile and performance; return the checks, and notes."""
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release = load_release(fetch_release(champion, Path(scratch)))
+        count_known_outcomes(release, params.experiment)
         try:
             profile = load_profile(release.folder)
             current = open_rows(params, release, source, keys=(), required="")

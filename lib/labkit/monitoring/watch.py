@@ -23,6 +23,7 @@ from labkit.errors import LabkitError, ParamsError, get_first_line
 from labkit.monitoring.alerts import raise_unmonitored
 from labkit.monitoring.champion_check import find_incoming
 from labkit.monitoring.delivery import parse_time
+from labkit.monitoring.observation import observe_files
 from labkit.monitoring.retraining import is_interrupted
 from labkit.monitoring.retraining_records import REPEATED
 from labkit.monitoring.routine_check import RoutineCheck, check_routinely
@@ -216,11 +217,27 @@ def check_sources(params: Params, state: State, work: Work, *, now: datetime, is
     state.taken |= {str(source): found[source] for source in wanted}
     if work.retrain and is_interrupted(params.experiment):
         train(params, state, work)
+    if params.monitoring.observe and (incoming := find_incoming(params)) in wanted and not work.stopping:
+        observe_incoming(params, incoming, work)
     verdicts = [check_source_of_rows(params, source, state, work) for source in wanted if not work.stopping]
     state.failures = 0
     if work.stopping:
         state.due = ""  # What was left out is made up for by the next start.
     return 4 if "stop" in verdicts else 0
+
+
+def observe_incoming(params: Params, incoming: Path, work: Work) -> None:
+    """Feed the outcomes in a file that arrived back to the champion; without those that someone has undone.
+
+    A file that is refused is reported and keeps nothing else from happening: the check names what is wrong with it.
+    """
+    try:
+        options: dict[str, Any] = {"is_new_only": True, "skips_undone": True}
+        found = observe_files(params, [incoming], reason="labkit watch", now=datetime.now(UTC), **options)
+    except LabkitError as error:
+        say(work, f"{params.experiment}: outcomes not observed: {get_first_line(error)}")
+    else:
+        say(work, str(found).partition("\n")[0])
 
 
 def check_source_of_rows(params: Params, source: Path, state: State, work: Work) -> str:

@@ -85,6 +85,12 @@ class Monitoring(Section):
         "checks it, and trains on it",
     )
 
+    observe: bool = Field(
+        False,
+        description="whether `labkit watch` feeds the outcomes of the rows in `incoming` back to the histories of the "
+        "champion (`features.history`), as `labkit observe` does",
+    )
+
     def find_rule(self, code: str) -> Rule:
         """Return what follows from a check that needs attention."""
         return self.rules.get(code) or DEFAULT_RULES.get(code) or Rule(action="watch")

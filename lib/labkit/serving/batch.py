@@ -42,6 +42,7 @@ from labkit.serving.batch_parts import Parts, open_parts
 from labkit.serving.batch_progress import BatchProgress
 from labkit.serving.batch_remarks import InputCounts
 from labkit.serving.batch_tables import JoinedBatches, open_joined_rows
+from labkit.serving.known_outcomes import count_known_outcomes, find_outcomes_path
 from labkit.stages.publish import fetch_release
 from labkit.storage.digests import digest
 from labkit.units import format_count
@@ -99,6 +100,8 @@ class BatchSummary:
         None unless all rows have a true value.
     tables
         Where the rows of each joined table came from; empty if the source has the joined columns.
+    n_outcomes
+        Outcomes that became known since the release and count in the histories.
     """
 
     experiment: str
@@ -111,6 +114,7 @@ class BatchSummary:
     remarks: tuple[str, ...]
     score: Score | None
     tables: Mapping[str, str] = field(default_factory=dict)
+    n_outcomes: int = 0
 
     def __str__(self) -> str:
         """Return the summary, one line per remark."""
@@ -119,6 +123,8 @@ class BatchSummary:
         if self.tables:
             joined = ", ".join(f"{table} ({origin})" for table, origin in self.tables.items())
             lines.append(f"rows of the main table, joined with {joined}")
+        if self.n_outcomes:
+            lines.append(f"{format_count(self.n_outcomes, 'outcome')} since the release counted in the histories")
         if self.threshold is not None:
             chosen = f"{self.positive!r} from a probability of {self.threshold:.3g} on"
             lines.append(f"prediction is {chosen}: the threshold chosen by costs")
@@ -181,10 +187,12 @@ def predict_file(
     champion = load_champion(params.experiment)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         opened = load_release(fetch_release(champion, Path(scratch)))
+        outcomes = find_file_states([find_outcomes_path(experiment)])
+        n_outcomes = count_known_outcomes(opened, experiment)
         labels = {**opened.row_features.categories_, params.data.target.column: opened.facts["classes"]}
         with open_joined_rows(source, params, opened, labels=labels, keep=keep, tables=tables or {}) as joined:
             n_rows, origins = joined.rows.n_rows, joined.origins
-            plan = make_plan(params, champion, keep=keep, states=joined.states)
+            plan = make_plan(params, champion, keep=keep, states={**joined.states, **outcomes})
             with open_parts(destination, plan) as parts:
                 n_parts, counts, is_scored = predict_parts(joined, opened, parts, params, keep=keep, show=show)
                 check_unchanged(source, joined.states)
@@ -203,6 +211,7 @@ def predict_file(
         remarks=tuple(remarks),
         score=score,
         tables=origins,
+        n_outcomes=n_outcomes,
     )
 
 

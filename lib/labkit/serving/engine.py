@@ -16,13 +16,11 @@ from labkit.features.arrays import make_times
 from labkit.model.explanation.shapley import Explanation, explain_row
 from labkit.model.release import runtime
 from labkit.serving.fed_outcomes import FedOutcomes
-from labkit.serving.fed_tables import FedTables
-from labkit.serving.main_rows import MainRows, decode_rows
-from labkit.serving.requests import Columns, Fault, RequestError, RowReader
-
-TABLES, OUTCOMES = "tables", "outcomes.jsonl"
-"""Names of the folder of rows of joined tables, and of the file of outcomes, that were sent to a service."""
-ONLY_JOINED = "this release takes rows with the columns of the model only: see /model"
+from labkit.serving.fed_tables import FedTables, open_fed_tables
+from labkit.serving.main_rows import MainRows
+from labkit.serving.outcome_lines import OUTCOMES
+from labkit.serving.requests import Columns, RowReader
+from labkit.serving.row_forms import RowForms, make_row_forms
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,8 @@ class Engine:
         Number of the promotion that the service follows; it grows with each one.
     version
         Version in the registry; None for a release that was not registered.
-    main_rows
-        Reads rows with the columns of the main table; None if the release takes the columns of the model only.
+    forms
+        The readers of rows.
     background
         The rows that explanations compare with; None if the release has none.
     fed
@@ -50,12 +48,21 @@ class Engine:
     digest: str
     folder: Path
     opened: runtime.Runtime
-    reader: RowReader
+    forms: RowForms
     card: str
-    main_rows: MainRows | None = None
     background: Columns | None = None
     fed: FedTables | None = None
     outcomes: FedOutcomes | None = None
+
+    @property
+    def reader(self) -> RowReader:
+        """Reads rows with the columns of the model."""
+        return self.forms.reader
+
+    @property
+    def main_rows(self) -> MainRows | None:
+        """Reads rows with the columns of the main table; None if the release takes the columns of the model only."""
+        return self.forms.main_rows
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -73,33 +80,8 @@ class Engine:
                 fed.refresh()
 
     def read(self, body: bytes) -> list[Any]:
-        """Return the rows of a request, whose columns are those of the model or those of the main table.
-
-        Raises
-        ------
-        RequestError
-            See `RowReader.read` and `MainRows.read`.
-        """
-        main = self.main_rows
-        if main is not None and main.is_likely(body) and (rows := main.find_rows(body)) is not None:
-            return main.read(body, rows)
-        try:
-            return self.reader.read(body)
-        except RequestError as error:
-            # A value may look like the name of a joined column.
-            if main is not None and not main.is_likely(body) and (rows := main.find_rows(body)) is not None:
-                return main.read(body, rows)
-            if main is not None and (mixture := main.find_mixture(body)):
-                raise RequestError(error.status, mixture, *error.faults) from error
-            if main is None and self.has_other_columns(body):
-                raise RequestError(error.status, *error.faults, Fault(ONLY_JOINED)) from error
-            raise
-
-    def has_other_columns(self, body: bytes) -> bool:
-        """Return whether the first row lacks columns of the model and has others."""
-        rows = decode_rows(body)
-        names = {*rows[0]} if rows and isinstance(rows[0], Mapping) else set()
-        return bool(names - {*self.reader.kinds}) and bool({*self.reader.kinds} - names)
+        """Return the rows of a request; see `labkit.serving.row_forms.RowForms.read`."""
+        return self.forms.read(body)
 
     def convert(self, rows: Sequence[Any]) -> list[Any]:
         """Return rows given as dictionaries, otherwise as `read`; unknown columns are ignored, as MLflow does.
@@ -190,17 +172,13 @@ def load_engine(
         The release fails its checks, has no graph, or cannot predict its own example rows.
     """
     opened = runtime.load_runtime(folder, digest=digest)
-    contract = json.loads((folder / runtime.CONTRACT).read_text(encoding="utf-8"))
-    agreed = (contract if isinstance(contract, Mapping) else {}).get("columns") or {}
-    reader = RowReader(opened.row_features.inputs_, agreed, opened.row_features.rules)
-    main_rows = MainRows(opened.main_table, reader, opened.row_features.rules) if opened.main_table else None
+    forms = make_row_forms(folder, opened.row_features, opened.main_table)
     card = (folder / runtime.CARD).read_text(encoding="utf-8")
     found = digest or runtime.compute_release_digest(folder)
-    is_joining = main_rows is not None and bool(main_rows.main_table.joins)
-    fed = FedTables(state_dir / TABLES, main_rows) if state_dir and main_rows and is_joining else None
-    engine = Engine(generation, version, found, folder, opened, reader, card, main_rows, fed=fed)
+    fed = open_fed_tables(forms, state_dir) if state_dir else None
+    engine = Engine(generation, version, found, folder, opened, forms, card, fed=fed)
     try:
-        columns = reader.make_columns(reader.convert(engine.load_example()))
+        columns = engine.reader.make_columns(engine.reader.convert(engine.load_example()))
         opened.check_features(columns.values)
         predicted = engine.predict(columns)
     except Exception as error:  # onnxruntime raises errors of many types
@@ -208,7 +186,7 @@ def load_engine(
     if not np.isfinite(predicted).all():
         raise ModelError(f"{folder}: predicts numbers that are not finite for its example rows")
     if state_dir is not None and opened.row_features.histories:
-        engine = replace(engine, outcomes=FedOutcomes(state_dir / OUTCOMES, opened, reader, engine.read))
+        engine = replace(engine, outcomes=FedOutcomes(state_dir / OUTCOMES, opened, forms))
     engine.refresh()
     return add_background(engine, columns) if (folder / runtime.BACKGROUND).is_file() else engine
 

@@ -3,74 +3,87 @@
 They are in a file of the state folder, as rows of joined tables are; see `labkit.serving.fed_tables`.
 """
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
 from labkit.errors import DataError, list_briefly
 from labkit.features.arrays import convert_time, number_to_string
-from labkit.features.outcome_rates import PREDICT_AT, add_outcomes
-from labkit.model.release.runtime import Runtime
+from labkit.features.outcome_rates import PREDICT_AT, State, add_outcomes
+from labkit.features.row_computation import RowComputation
+from labkit.model.release.release_code import ReleaseCode
 from labkit.serving.fed_files import MOST_FED_BYTES, FedFile
-from labkit.serving.requests import (
-    MOST_FAULTS,
-    MOST_ROWS,
-    TIME,
-    Fault,
-    RequestError,
-    RowReader,
-    has_repeated_key,
-)
+from labkit.serving.outcome_lines import FORM, OUTCOMES, Line, Observation, Outcome, OutcomesBody, Undo
+from labkit.serving.requests import MOST_FAULTS, MOST_ROWS, Fault, RequestError, has_repeated_key
+from labkit.serving.row_forms import RowForms
 from labkit.storage.append import append_line
 
 MOST_FED_OUTCOMES = 500_000
 """Most outcomes that a service counts besides those of the release."""
-FORM = '{"outcomes": [{"id": "…", "row": {…}, "true": …, "known_at": "…"}]}'
+NEVER = int(np.iinfo("int64").min)
+"""Before all times."""
+PART_OUTCOMES = 10_000
+"""Outcomes of an observation that are on one line."""
 
 
-class Outcome(msgspec.Struct, forbid_unknown_fields=True, rename={"value": "true"}):
-    """The true value of a row, as `/predict` takes it, and when it became known."""
+class Countable(Protocol):
+    """An opened release, of `labkit.model.release.bundle` or of `labkit.model.release.runtime`."""
 
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-    row: dict[str, Any]
-    value: bool | float | Annotated[str, msgspec.Meta(max_length=1000)]
-    known_at: TIME
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the release says of itself."""
 
+    @property
+    def row_features(self) -> RowComputation:
+        """The features with the histories."""
 
-class OutcomesBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A request with outcomes."""
+    @property
+    def code(self) -> ReleaseCode:
+        """The user's own packages that the release carries."""
 
-    outcomes: Annotated[list[Outcome], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
-
-
-class Line(msgspec.Struct):
-    """The outcomes of one request, and when they came, in seconds since 1970."""
-
-    time: float
-    outcomes: list[Outcome]
+    def replace_outcomes(self, state: State) -> None:
+        """Replace the outcomes that the histories count in predictions."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """An outcome as histories count it: when it became known, in microseconds since 1970, and its keys by history."""
+    """An outcome as histories count it: when it became known, in microseconds since 1970, and its keys by history.
+
+    Attributes
+    ----------
+    row
+        Digest of the row with the columns of the model.
+    """
 
     at: int
     value: float
     keys: tuple[str | None, ...]
+    row: str
 
 
 @dataclass
 class Counts:
-    """What was read of the file; see `FedOutcomes.describe`."""
+    """What was read of the file; see `FedOutcomes.describe`.
+
+    Attributes
+    ----------
+    waiting
+        Lines of observations whose record has not come yet.
+    undone_rows
+        Digests of the rows of observations that were undone.
+    """
 
     known: dict[str, Known] = field(default_factory=dict)
+    waiting: dict[str, list[Line]] = field(default_factory=dict)
+    undone_rows: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
     fed_at: float | None = None
     n_damaged: int = 0
@@ -86,14 +99,15 @@ class FedOutcomes:
         The file.
     opened
         The model, which predicts with the outcomes once `refresh` has read them.
-    reader, read
-        The reader of rows with the columns of the model, and what reads a request with rows of either form.
+    forms
+        The readers of rows.
     """
 
-    def __init__(self, path: Path, opened: Runtime, reader: RowReader, read: Callable[[bytes], list[Any]]) -> None:
-        self.file, self.opened, self.reader, self.read, self.counts = FedFile(path), opened, reader, read, Counts()
+    def __init__(self, path: Path, opened: Countable, forms: RowForms) -> None:
+        self.file, self.opened, self.forms, self.counts = FedFile(path), opened, forms, Counts()
+        self.undone: set[str] = set()
         self.features, self.base = opened.row_features, opened.row_features.state_
-        self.held_until = int(self.base["times"][-1]) if len(self.base["times"]) else None
+        self.held_until = int(self.base["times"][-1]) if len(self.base["times"]) else NEVER
         self.classes = {str(number_to_string(label)): label for label in opened.facts.get("classes") or []}
         self.lock = threading.Lock()
 
@@ -117,20 +131,49 @@ class FedOutcomes:
         if has_repeated_key(body):
             raise RequestError(400, Fault("a name occurs twice in one object: send each column once"))
         found = self.read_outcomes(outcomes)
-        line = msgspec.json.encode(Line(time.time(), outcomes)).decode()
+        self.append(Line(time.time(), outcomes), found=found)
+        return {"recorded": len(found), "outcomes": len(self.counts.known)}
+
+    def add_observation(self, outcomes: Sequence[Outcome], record: Observation) -> None:
+        """Record the outcomes of an observation; they count all at once, when its record is on disk.
+
+        Parameters
+        ----------
+        outcomes
+            As `read_outcomes` takes them; their ids are distinct.
+
+        Raises
+        ------
+        RequestError
+            See `add`.
+        """
+        parts = [outcomes[start : start + PART_OUTCOMES] for start in range(0, len(outcomes), PART_OUTCOMES)]
+        found = [self.read_outcomes(part) for part in parts]
+        lines = [Line(time.time(), [*part], observation=record.id) for part in parts]
+        known = {id: one for part in found for id, one in part.items()}
+        self.append(*lines, Line(time.time(), record=record), found=known)
+
+    def undo(self, undo: Undo) -> None:
+        """Record that the outcomes of an observation no longer count."""
+        self.append(Line(time.time(), undo=undo), found={})
+
+    def append(self, *lines: Line, found: Mapping[str, Known]) -> None:
+        """Add lines to the file, unless their outcomes would be too many, and count them."""
+        encoded = [msgspec.json.encode(line).decode() for line in lines]
         with self.lock:
             self.refresh_all()
-            remedy = "remove outcomes.jsonl from the service's folder first, once a later model holds what it has"
+            remedy = f"remove {OUTCOMES} from the service's folder first, once a later model holds what it has"
             new = {id for id, one in found.items() if not self.is_held(one)}
             if (n_known := len(self.counts.known.keys() | new)) > MOST_FED_OUTCOMES:
                 limit = f"at most {MOST_FED_OUTCOMES:,} are kept: {remedy}"
                 raise RequestError(413, Fault(f"there would be {n_known:,} outcomes, {limit}"))
-            if (n_bytes := self.file.offset + len(line.encode()) + 1) > MOST_FED_BYTES:
+            n_bytes = self.file.offset + sum(len(line.encode()) + 1 for line in encoded)
+            if found and n_bytes > MOST_FED_BYTES:
                 limit = f"at most {MOST_FED_BYTES:,} are kept: {remedy}"
                 raise RequestError(413, Fault(f"the file of outcomes would have {n_bytes:,} bytes, {limit}"))
-            append_line(self.file.path, line, mode=0o600)
+            for line in encoded:
+                append_line(self.file.path, line, mode=0o600)
             self.refresh_all()
-            return {"recorded": len(found), "outcomes": len(self.counts.known)}
 
     def refresh(self) -> None:
         """Count what was added to the file since the last time."""
@@ -141,20 +184,39 @@ class FedOutcomes:
         """Read the file if it has changed; the lock is held."""
         is_changed = self.file.is_replaced()
         if is_changed:
-            self.counts = Counts()
-        for line in self.file.read():
-            self.read_line(line)
-            is_changed = True
+            self.counts, self.undone = Counts(), set()
+        is_again = True
+        while is_again:
+            n_undone = len(self.undone)
+            for line in self.file.read():
+                self.read_line(line)
+                is_changed = True
+            # What was undone may have counted already, and have replaced other outcomes: all is read again without it.
+            is_again = len(self.undone) > n_undone
+            if is_again:
+                self.counts, self.file.offset = Counts(), 0
         if is_changed:
             self.count()
 
     def read_line(self, line: bytes) -> None:
-        """Read the outcomes of one line; those that are not as the model needs them are left out and counted."""
+        """Read one line."""
         try:
             read = msgspec.json.decode(line, type=Line)
         except (ValueError, RecursionError):
             self.counts.n_damaged += 1
             return
+        if read.undo is not None:
+            self.undone.add(read.undo.id)
+        elif read.record is not None:
+            for one in self.counts.waiting.pop(read.record.id, []):
+                self.add_line(one, is_undone=read.record.id in self.undone)
+        elif read.observation:
+            self.counts.waiting.setdefault(read.observation, []).append(read)
+        else:
+            self.add_line(read)
+
+    def add_line(self, read: Line, *, is_undone: bool = False) -> None:
+        """Take the outcomes of one line; those that are not as the model needs them are left out and counted."""
         self.counts.fed_at = read.time
         try:
             found = self.read_outcomes(read.outcomes)
@@ -165,6 +227,9 @@ class FedOutcomes:
                     found |= self.read_outcomes([one])
                 except RequestError:
                     self.counts.n_refused += 1
+        if is_undone:
+            self.counts.undone_rows |= {known.row for known in found.values()}
+            return
         for id, known in found.items():
             self.counts.known.pop(id, None)
             self.counts.held.discard(id)
@@ -175,7 +240,7 @@ class FedOutcomes:
 
     def is_held(self, outcome: Known) -> bool:
         """Return whether the release holds an outcome, as all that were known when its last one was."""
-        return self.held_until is not None and outcome.at <= self.held_until
+        return outcome.at <= self.held_until
 
     def read_outcomes(self, outcomes: Sequence[Outcome]) -> dict[str, Known]:
         """Return outcomes by their ids, checked.
@@ -185,12 +250,12 @@ class FedOutcomes:
         RequestError
             422: a row, a true value or a time is not as declared.
         """
-        rows = self.read(msgspec.json.encode({"rows": [one.row for one in outcomes]}))
+        rows = self.forms.read(msgspec.json.encode({"rows": [one.row for one in outcomes]}))
         values = [self.read_true_value(number, one.value) for number, one in enumerate(outcomes)]
         known_at = np.array([read_time(number, one.known_at) for number, one in enumerate(outcomes)], "datetime64[us]")
         try:
             with self.opened.code.active():
-                made = self.features.compute_raw(self.reader.make_columns(rows).values)
+                made = self.features.compute_raw(self.forms.reader.make_columns(rows).values)
             keys = self.features.list_keys(made)
         except DataError as error:
             raise RequestError(422, Fault(str(error))) from error
@@ -198,7 +263,8 @@ class FedOutcomes:
             faults = [Fault(f"row {n}: known_at: not after the time of prediction", n, "known_at") for n in early]
             raise RequestError(422, *faults[:MOST_FAULTS])
         times = known_at.astype("int64").tolist()
-        by_row = zip(times, values, zip(*keys.values(), strict=True), strict=True)
+        digests = [hashlib.sha256(msgspec.json.encode(row)).hexdigest() for row in rows]
+        by_row = zip(times, values, zip(*keys.values(), strict=True), digests, strict=True)
         return {one.id: Known(*known) for one, known in zip(outcomes, by_row, strict=True)}
 
     def read_true_value(self, number: int, value: Any) -> float:
@@ -219,7 +285,7 @@ class FedOutcomes:
         names = list(self.features.histories or {})
         keys = {name: [one.keys[place] for one in known] for place, name in enumerate(names)}
         times, values = np.array([one.at for one in known], "int64"), np.array([one.value for one in known])
-        self.opened.graph.replace_outcomes(add_outcomes(self.base, times, values, keys))
+        self.opened.replace_outcomes(add_outcomes(self.base, times, values, keys))
 
     def describe(self) -> dict[str, Any]:
         """Return how many outcomes were sent, when the latest of all became known, and the age of what was sent last.

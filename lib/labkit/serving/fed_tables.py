@@ -22,8 +22,11 @@ from labkit.features.main_table import MainTable, Rows
 from labkit.serving.fed_files import MOST_FED_BYTES, FedFile
 from labkit.serving.main_rows import MainRows, decode_rows
 from labkit.serving.requests import LONGEST_NAME, MOST_ROWS, Fault, RequestError, RowReader, has_repeated_key
+from labkit.serving.row_forms import RowForms
 from labkit.storage.append import append_line
 
+TABLES = "tables"
+"""Name of the folder of the files in that of what a service keeps."""
 MOST_FED_ROWS = 500_000
 """Most rows of one table that a service keeps."""
 
@@ -232,3 +235,17 @@ class FedTables:
                 "failed_joins": self.tables[join.table].n_failures,
             }
         return found
+
+
+def open_fed_tables(forms: RowForms, state_dir: Path) -> FedTables | None:
+    """Return the rows of joined tables that were sent to a service; None if the model joins none.
+
+    Parameters
+    ----------
+    state_dir
+        Folder of what the service keeps.
+    """
+    main_rows = forms.main_rows
+    if main_rows is None or not main_rows.main_table.joins:
+        return None
+    return FedTables(state_dir / TABLES, main_rows)

@@ -18,10 +18,10 @@ from labkit.serving.app import Service, check_json, get_header, read_body
 from labkit.serving.canary import KEY_HEADER
 from labkit.serving.challenger_state import describe_state, load_state
 from labkit.serving.explanations import ANSWER, MOST_ROWS, Explainer
-from labkit.serving.fed_outcomes import OutcomesBody
 from labkit.serving.fed_tables import TABLE_ROWS
 from labkit.serving.invocations import FORMS, read_invocation
 from labkit.serving.metrics_text import make_metrics_text
+from labkit.serving.outcome_lines import OutcomesBody
 from labkit.serving.requests import Fault, RequestError
 from labkit.storage.append import append_line
 

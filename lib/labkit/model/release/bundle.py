@@ -17,6 +17,7 @@ import pandas as pd
 
 from labkit.errors import ModelError
 from labkit.features.main_table import MainTable
+from labkit.features.outcome_rates import State
 from labkit.features.row_features import RowFeatures
 from labkit.features.table_columns import take_columns
 from labkit.model.onnx.parity import Parity, prove_parity
@@ -98,6 +99,14 @@ class Release:
                 return self.graph.predict(take_columns(frame, self.row_features.inputs_))
             is_classifier = self.facts["task"] == "classification"
             return np.asarray(self.pipeline.predict_proba(frame) if is_classifier else self.pipeline.predict(frame))
+
+    def replace_outcomes(self, state: State) -> None:
+        """Replace the outcomes that the histories count in predictions."""
+        if self.graph is not None:
+            self.graph.replace_outcomes(state)
+            return
+        self.row_features.state_ = state
+        self.pipeline[0].state_ = state
 
     def prove_parity(self, pipeline: Any, frame: pd.DataFrame, *, tolerance: float) -> Parity:
         """Compare the graph's predictions with those of the pipeline on raw rows.

@@ -19,6 +19,7 @@ import numpy as np
 from labkit.errors import DataError, ModelError, list_briefly
 from labkit.features.arrays import make_objects
 from labkit.features.main_table import MainTable
+from labkit.features.outcome_rates import State
 from labkit.features.row_computation import RowComputation
 from labkit.model.onnx.session import Graph
 from labkit.model.release.feature_files import Computation, load_features
@@ -110,6 +111,10 @@ class Runtime:
             "probabilities": [dict(zip(names, row, strict=True)) for row in predicted.tolist()],
         }
         return made if threshold is None else {**made, "threshold": threshold}
+
+    def replace_outcomes(self, state: State) -> None:
+        """Replace the outcomes that the histories count."""
+        self.graph.replace_outcomes(state)
 
     def check_features(self, columns: Mapping[str, np.ndarray]) -> None:
         """Raise DataError if compiled features of some rows are not those of training."""

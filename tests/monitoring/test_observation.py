@@ -1,0 +1,234 @@
+"""Outcomes that are fed back count in service and batch as in the pipeline, once, from when they were known, until undone."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from labkit import paths
+from labkit.errors import ContractError, DataError, LabkitError, MissingDataError, ParamsError
+from labkit.model.release import bundle
+from labkit.monitoring import observation
+from labkit.monitoring.observation import Observed, list_observations, observe_files, undo_observation
+from labkit.monitoring.watch import Work, look
+from labkit.monitoring.watch_state import State
+from labkit.params.load import load_params
+from labkit.params.override import apply_overrides
+from labkit.serving.batch import predict_file
+from labkit.serving.engine import load_engine
+
+from tests.conftest import call_in_process
+from tests.monitoring.observed_shop import ASKED, JOINED_ASKED, JOINED_SENT, NAME, RATES, SENT, save, work_in_shop
+from tests.serving.shop_release import list_orders
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Path]:
+    with work_in_shop(tmp_path_factory.mktemp("shop") / "checkout", store) as root:
+        yield root
+
+
+@pytest.fixture
+def shop(checkout: Path) -> Iterator[Path]:
+    """Return the checkout, with nothing observed."""
+    yield checkout
+    observation.find_outcomes_path(NAME).unlink(missing_ok=True)
+
+
+def observe(*files: Path, **options: Any) -> Observed:
+    return observe_files(load_params(NAME), files, reason="complete", now=options.pop("now", NOW), **options)
+
+
+def predict_in_batch(root: Path) -> np.ndarray:
+    out = root / "out.csv"
+    predict_file(NAME, root / "asked.csv", out, overwrite=True)
+    return pd.read_csv(out)["probability_1"].to_numpy()
+
+
+def open_service(root: Path) -> Any:
+    """Return the model as a worker of the service loads it, with the rates of the later orders."""
+    folder = paths.find_serving_dir(NAME)
+    engine = load_engine(root / "data" / NAME / "release", digest=None, version=None, state_dir=folder)
+    assert engine.fed is not None
+    if not engine.fed.tables["rates"].rows:
+        engine.fed.add("rates", json.dumps({"rows": list_orders(RATES)}).encode())
+    return engine
+
+
+def predict_in_service(engine: Any) -> np.ndarray:
+    engine.refresh()
+    rows = engine.read(json.dumps({"rows": list_orders(ASKED)}).encode())
+    return np.asarray(engine.predict(engine.reader.make_columns(rows))[:, 1])
+
+
+def predict_in_pipeline(root: Path, *observed: pd.DataFrame) -> np.ndarray:
+    opened = bundle.load_release(root / "data" / NAME / "release")
+    for rows in observed:
+        opened.row_features.observe(rows)
+    opened.replace_outcomes(opened.row_features.state_)
+    return opened.predict(JOINED_ASKED)[:, 1]
+
+
+def test_service_and_batch_predict_as_the_pipeline_that_has_seen_the_outcomes(shop: Path) -> None:
+    before, after = predict_in_pipeline(shop), predict_in_pipeline(shop, JOINED_SENT)
+    assert (before != after).any(), "histories decide"
+    service = open_service(shop)
+    np.testing.assert_allclose(predict_in_batch(shop), before, rtol=1e-12)
+    np.testing.assert_array_equal(predict_in_service(service), before)
+    observed = observe(shop / "sent.csv")
+    assert (observed.n_new, observed.n_counted) == (40, 40)
+    np.testing.assert_allclose(predict_in_batch(shop), after, rtol=1e-12)
+    np.testing.assert_array_equal(predict_in_service(service), after)
+    np.testing.assert_array_equal(predict_in_service(open_service(shop)), after)
+    summary = predict_file(NAME, shop / "asked.csv", shop / "out.csv", overwrite=True)
+    assert "40 outcomes since the release counted in the histories" in str(summary)
+
+
+def test_no_row_sees_an_outcome_before_it_was_known(shop: Path) -> None:
+    last = max(ASKED["ordered"].max(), SENT["ordered"].max())
+    days = (last - SENT["ordered"]).dt.days + 1
+    observe(save(shop / "late.csv", SENT.assign(days_until_known=days)))
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop), rtol=1e-12)
+    np.testing.assert_array_equal(predict_in_service(open_service(shop)), predict_in_pipeline(shop))
+
+
+def test_same_rows_again_change_nothing(shop: Path) -> None:
+    observe(save(shop / "first.csv", SENT[:25]))
+    again = observe(shop / "sent.csv", shop / "first.csv")
+    assert (again.n_new, again.n_known, again.n_counted) == (15, 50, 40)
+    content = observation.find_outcomes_path(NAME).read_bytes()
+    same = observe(shop / "sent.csv")
+    assert (same.id, same.n_new, same.n_known) == ("", 0, 40)
+    assert observation.find_outcomes_path(NAME).read_bytes() == content
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
+
+
+def test_observation_is_recorded_and_undone(shop: Path) -> None:
+    first, second = observe(save(shop / "first.csv", SENT[:25])), observe(save(shop / "second.csv", SENT[25:]))
+    service = open_service(shop)
+    undone = undo_observation(load_params(NAME), first.id, reason="wrong file", now=NOW)
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT[25:]), rtol=1e-12)
+    np.testing.assert_array_equal(predict_in_service(service), predict_in_pipeline(shop, JOINED_SENT[25:]))
+    assert undo_observation(load_params(NAME), first.id, reason="again", now=NOW) == undone, "changes nothing"
+    found = [one.to_dict() for one in list_observations(NAME)]
+    assert [(one["id"], one["n_outcomes"], one["reason"], [*one["files"]]) for one in found] == [
+        (first.id, 25, "complete", ["first.csv"]),
+        (second.id, 15, "complete", ["second.csv"]),
+    ]
+    assert (found[0]["undone"]["reason"], found[1]["undone"]) == ("wrong file", None)
+    assert "@" in found[0]["by"]
+    assert observe(shop / "sent.csv", skips_undone=True).n_undone == 25
+    assert observe(shop / "sent.csv").n_new == 25, "by hand, they may be observed again"
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
+    with pytest.raises(ParamsError, match="no observation 'x'"):
+        undo_observation(load_params(NAME), "x", reason="r", now=NOW)
+
+
+def test_killed_observation_counts_nothing(shop: Path) -> None:
+    observe(shop / "sent.csv")
+    path = observation.find_outcomes_path(NAME)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop), rtol=1e-12)
+    assert observe(shop / "sent.csv").n_new == 40
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
+
+
+def test_outcomes_that_the_service_was_sent_are_known(shop: Path) -> None:
+    at = JOINED_SENT["outcome_known_at"].astype(str)
+    rows = zip(list_orders(SENT.drop(columns="returned")), JOINED_SENT["returned"], at, strict=True)
+    sent = [{"id": f"{n}", "row": row, "true": int(true), "known_at": at} for n, (row, true, at) in enumerate(rows)]
+    open_service(shop).outcomes.add(json.dumps({"outcomes": sent[:30]}).encode())
+    observed = observe(shop / "sent.csv")
+    assert (observed.n_new, observed.n_known, observed.n_counted) == (10, 30, 40)
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
+
+
+REFUSED = [
+    (SENT.assign(returned=1 - SENT["returned"]), DataError, r"bad.csv: row 1: its outcome \(.*\) contradicts .* undo that observation first"),
+    (SENT.assign(ordered=SENT["ordered"] + pd.Timedelta(days=9999)), DataError,
+     "bad.csv: row 1: its outcome becomes known at 2051-.*Z, later than now, as it does of 40 rows in all"),
+    (SENT.assign(ordered=SENT["ordered"] - pd.Timedelta(days=75)), DataError,
+     "bad.csv: row 1: the release holds its outcome already, as it does of 40 rows in all: give later rows only"),
+    (SENT.assign(days_until_known=0), DataError, "bad.csv: row 1: known_at: not after the time of prediction"),
+    (SENT.drop(columns="returned"), DataError, "bad.csv: no column 'returned'"),
+    (SENT.drop(columns="gift"), ContractError, "bad.csv violates its contract: column 'gift' is missing"),
+    (SENT.assign(colour="red"), ContractError, "column 'colour' is new"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "kind", "message"), REFUSED)
+def test_faulty_rows_are_refused_and_nothing_changes(
+    shop: Path, rows: pd.DataFrame, kind: type[LabkitError], message: str
+) -> None:
+    observe(save(shop / "first.csv", SENT[:5]))
+    content = observation.find_outcomes_path(NAME).read_bytes()
+    with pytest.raises(kind, match=message) as caught:
+        observe(save(shop / "second.csv", SENT[5:9]), save(shop / "bad.csv", rows))
+    assert caught.value.exit_code == 2
+    assert observation.find_outcomes_path(NAME).read_bytes() == content
+
+
+def test_rows_that_the_release_holds_are_left_out_on_request(shop: Path) -> None:
+    old = SENT[:10].assign(ordered=SENT["ordered"] - pd.Timedelta(days=75))
+    observed = observe(save(shop / "all.csv", pd.concat([old, SENT[10:]])), is_new_only=True)
+    assert (observed.n_new, observed.n_in_release) == (30, 10)
+
+
+def test_equal_rows_with_other_outcomes_need_a_key(shop: Path) -> None:
+    twice = pd.concat([SENT[:3], SENT[:1].assign(returned=1 - SENT["returned"][0])])
+    with pytest.raises(DataError, match="row 4: .* that of the same row at .*row 1: name the column .* with --key"):
+        observe(save(shop / "twice.csv", twice))
+    keyed = twice.assign(minute=[1, 2, 3, 4])
+    assert observe(save(shop / "keyed.csv", keyed), key="minute").n_new == 4
+    assert observe(shop / "keyed.csv", key="minute").n_known == 4
+    with pytest.raises(ParamsError, match="--key minutes: .* did you mean 'minute'"):
+        observe(shop / "keyed.csv", key="minutes")
+
+
+def test_watch_feeds_back_what_arrives_but_nothing_that_was_undone(shop: Path) -> None:
+    apply_overrides(NAME, ["monitoring.incoming=arrived.csv", "monitoring.observe=true"])
+    lines: list[str] = []
+    work = Work(timedelta(hours=1), None, lines.append)
+    for n_rows, message in ((25, "25 new outcomes"), (40, "15 new outcomes (observation {id}); 25 known before")):
+        os.utime(save(shop / "arrived.csv", SENT[:n_rows]), (0, 0))
+        lines.clear()
+        look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
+        made = list_observations(NAME)
+        assert f"{NAME} v1: {message.format(id=made[-1].record.id)}" in "\n".join(lines)
+    undo_observation(load_params(NAME), made[0].record.id, reason="wrong", now=NOW)
+    lines.clear()
+    look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
+    assert "0 new outcomes; 15 known before; 25 of an observation that was undone" in "\n".join(lines)
+    save(shop / "arrived.csv", SENT.drop(columns="gift"))
+    os.utime(shop / "arrived.csv", (0, 0))
+    look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
+    assert "arrived.csv violates its contract: column 'gift' is missing" in "\n".join(lines)
+
+
+def test_command_observes_lists_and_undoes(shop: Path) -> None:
+    def call(*arguments: str) -> tuple[int, str]:
+        done = call_in_process(shop, "observe", *arguments)
+        return done.returncode, done.stdout + done.stderr
+
+    assert call(NAME) == (0, f"{NAME}: nothing was observed yet: name files with rows whose outcomes became known\n")
+    code, said = call(NAME, "sent.csv", "--reason", "month is complete")
+    assert (code, said.splitlines()[-1]) == (0, "its histories count 40 outcomes besides those of the release")
+    (found,) = json.loads(call(NAME, "--json")[1])
+    assert (found["reason"], found["n_outcomes"], found["undone"]) == ("month is complete", 40, None)
+    assert call(NAME, "--undo", found["id"])[0] == 2, "without a reason"
+    code, said = call(NAME, "--undo", found["id"], "--reason", "wrong file")
+    assert (code, "its 40 outcomes no longer count" in said) == (0, True)
+    assert "wrong file" in call(NAME)[1]
+    assert call(NAME, "sent.csv", "--table", "rate=x.csv")[0] == 2
+
+
+def test_file_that_does_not_exist_is_named(shop: Path) -> None:
+    with pytest.raises(MissingDataError, match="sen.csv: no such file: did you mean 'sent.csv'"):
+        observe(shop / "sen.csv")
