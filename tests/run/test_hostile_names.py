@@ -120,6 +120,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["small", "--to", "dist", "--release", EVIL],
     ],
     "pull": [[], ["small"], [EVIL]],
+    "reproduce": [["small"], ["small", "1"], [EVIL], [f"small@{EVIL}"], ["small", EVIL]],
     "sweep": [
         ["small", "-S", EVIL],
         ["small", "-S", f"{EVIL}=1,2"],

@@ -17,7 +17,22 @@ from typing import Any
 import click
 
 from labkit import console
-from labkit.cli import check, labels, models, monitor, new, notebooks, observe, project, run, serve, show, sweep, verify
+from labkit.cli import (
+    check,
+    labels,
+    models,
+    monitor,
+    new,
+    notebooks,
+    observe,
+    project,
+    reproduce,
+    run,
+    serve,
+    show,
+    sweep,
+    verify,
+)
 from labkit.console import echo
 from labkit.errors import LabkitError, name_nearest, shorten
 from labkit.storage.disk import describe_full, is_full
@@ -97,6 +112,7 @@ for command in (
     models.promote,
     models.rollback,
     models.predict,
+    reproduce.reproduce,
     serve.serve,
     serve.package,
     verify.verify,
@@ -171,7 +187,7 @@ def call(command: Callable[..., Any], arguments: list[str]) -> int:
         echo(f"{usage.getvalue().rstrip()} {console.make_printable(error.format_message())}", is_error=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        kept = "; finished stages are kept" if {"run", "stage", "sweep"} & set(arguments[:2]) else ""
+        kept = "; finished stages are kept" if {"run", "stage", "sweep", "reproduce"} & set(arguments[:2]) else ""
         echo(f"labkit: interrupted{kept}", is_error=True)
         return 130
     except SystemExit as end:

@@ -112,18 +112,21 @@ def list_outputs(experiment: str) -> dict[str, list[str]]:
     return {name: [f"data/{experiment}/{output}" for output in stage.outputs] for name, stage in declared.items()}
 
 
-def make_output_patterns(*, is_uncached: bool = False) -> list[re.Pattern[str]]:
+def make_output_patterns(
+    *, is_uncached: bool = False, kinds: Iterable[str] = ("outs", "metrics", "plots")
+) -> list[re.Pattern[str]]:
     """Return patterns of the stages' outputs and the files in them, for any experiment; none if dvc.yaml is invalid.
 
     Parameters
     ----------
     is_uncached
         Only outputs that dvc.yaml keeps out of DVC's cache.
+    kinds
+        Only outputs below these keys of dvc.yaml.
     """
     try:
         stages = load_written_yaml(paths.find_root() / paths.MARKER)["stages"]
         bodies = [stage.get("do", stage) for stage in stages.values()]
-        kinds = ("outs", "metrics", "plots")
         entries: list[Any] = [one for body in bodies for kind in kinds for one in body.get(kind, [])]
     except (OSError, ParamsError, TypeError, KeyError, AttributeError):
         return []  # DVC reports that

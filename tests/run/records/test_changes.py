@@ -109,6 +109,24 @@ def test_outputs_that_git_tracks_are_no_change_of_code(root: Path) -> None:
     assert not find_changed_files(root).is_dirty
 
 
+def test_contract_that_was_not_committed_is_in_the_patch_and_no_change_of_code(root: Path) -> None:
+    pipeline = root / "dvc.yaml"
+    pipeline.write_text(
+        pipeline.read_text()
+        + "  source:\n    cmd: labkit stage source small\n    outs:\n    - data/${item}/contract.json:\n        cache: false\n"
+        + "    metrics:\n    - data/${item}/metrics.json:\n        cache: false\n"
+    )
+    call_git(root, "commit", "-qam", "contract")
+    (root / "data" / "small").mkdir(parents=True)
+    for name in ("contract.json", "metrics.json"):
+        (root / "data" / "small" / name).write_text("{}\n")
+    changes = find_changed_files(root)
+    assert (changes.is_dirty, changes.continued) == (False, {"data/small/contract.json": "?"})
+    patch = make_patch(root, changes).content
+    assert b"data/small/contract.json" in patch
+    assert b"metrics.json" not in patch
+
+
 @pytest.mark.parametrize("settings", [{}, {"diff.noprefix": "true", "color.ui": "always", "diff.external": "false"}])
 def test_patch_makes_the_code_again_whatever_its_bytes(root: Path, tmp_path: Path, settings: dict[str, str]) -> None:
     (root / "notebooks" / "latin.py").write_bytes("# Grüße\r\nrate = 1\r\n".encode("latin-1"))

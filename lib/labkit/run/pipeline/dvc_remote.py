@@ -5,7 +5,7 @@ dvc.yaml and fails if one of them has never run anywhere.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from dvc.config import NoRemoteError
 from dvc.exceptions import DownloadError, DvcException
 from dvc.fs import RemoteMissingDepsError
 from dvc.repo import Repo
+from dvc_data.hashfile.hash_info import HashInfo
 
 from labkit.errors import DataError, LabkitError, MissingDataError, ParamsError, StageError, list_briefly
 from labkit.run import dvc_cache
@@ -105,13 +106,46 @@ def collect_causes() -> Iterator[list[BaseException]]:
 
 def fetch(repo: Repo, targets: Sequence[str]) -> int:
     """Fetch the outputs of some stages into the cache and return the number of files."""
+    return fetch_with(lambda: int(repo.fetch(targets=list(targets))))
+
+
+def fetch_objects(md5s: Sequence[str]) -> None:
+    """Fetch objects, and what they list, into the cache by their MD5; those that the remote lacks are left out.
+
+    Raises
+    ------
+    ParamsError
+        There is no remote, or the package for it is not installed.
+    StageError
+        The remote cannot be reached.
+    """
+    repo = open_repo()
+    cache = Path(repo.cache.local.path).parents[1]
+
+    def pull_all(names: Sequence[str]) -> int:
+        return len(repo.cloud.pull([HashInfo("md5", name) for name in names]).transferred)
+
+    try:
+        fetch_with(lambda: pull_all(md5s))
+        listings = [
+            path for md5 in md5s if md5.endswith(".dir") and (path := dvc_cache.find_object(md5, cache)).is_file()
+        ]
+        listed = [one for path in listings for one in dvc_cache.load_listing(path).values()]
+        if listed:
+            fetch_with(lambda: pull_all(listed))
+    finally:
+        repo.close()
+
+
+def fetch_with(transfer: Callable[[], int]) -> int:
+    """Call what fetches from the remote and return what it returns, the number of files."""
     remotes = dvc_cache.find_remotes()
     if not remotes:
         raise ParamsError("no DVC remote to fetch from: dvc remote add -d team s3://bucket/path")
     remote = next(iter(remotes.values()))
     try:
         with collect_causes() as causes:
-            return int(repo.fetch(targets=list(targets)))
+            return transfer()
     except NoRemoteError as error:
         raise ParamsError(f"no DVC remote is the default one: dvc remote default {next(iter(remotes))}") from error
     except RemoteMissingDepsError as error:

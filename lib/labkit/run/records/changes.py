@@ -1,7 +1,7 @@
 """The uncommitted changes of a checkout, and a patch that reproduces them from the commit.
 
-Distinguishes code; params files, which `labkit run -S` writes and of which a run keeps a copy; and outputs of stages.
-Untracked source files count as code. Read only.
+Distinguishes code; params files, which `labkit run -S` writes and of which a run keeps a copy; and outputs of stages,
+of which those that the next run builds on are in the patch as well. Untracked source files count as code. Read only.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labkit import paths
-from labkit.run.dvc_yaml import make_output_patterns
+from labkit.run.dvc_yaml import FINGERPRINT, make_output_patterns
 from labkit.storage.atomic import copy_file
 
 SOURCES = (
@@ -33,12 +33,19 @@ FileKind = Literal["code", "params", "output", "other"]
 
 @dataclass(frozen=True)
 class Changes:
-    """The files of a checkout that differ from the commit, by kind, with git's status letter (`?` for untracked)."""
+    """The files of a checkout that differ from the commit, by kind, with git's status letter (`?` for untracked).
+
+    Attributes
+    ----------
+    continued
+        Outputs of stages that are kept in git, such as the contract: the next run builds on them.
+    """
 
     base: str | None
     code: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     other: dict[str, str] = field(default_factory=dict)
+    continued: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_dirty(self) -> bool:
@@ -79,11 +86,13 @@ def find_changed_files(root: Path, more: Iterable[str] = ()) -> Changes:
     tracked = set(list_tracked(root, more))
     letters |= {path: "?" for path in more if path not in tracked and path not in letters}
     found = Changes(read_head(root))
-    patterns = make_output_patterns()
+    patterns, continued = make_output_patterns(), make_output_patterns(is_uncached=True, kinds=("outs",))
     for path in sorted(letters):
         kind = classify_file(path, patterns, is_untracked=letters[path] == "?", is_named=path in more)
         if kind != "output":
             getattr(found, kind)[path] = letters[path]
+        elif FINGERPRINT not in Path(path).parts and any(pattern.match(path) for pattern in continued):
+            found.continued[path] = letters[path]
     return found
 
 
@@ -130,20 +139,21 @@ def read_head(root: Path) -> str | None:
 
 
 def make_patch(root: Path, changes: Changes) -> Patch:
-    """Return the patch of all changed code, also binary; files over the limits are only listed."""
-    sizes = {path: measure_file(root / path) for path in changes.code}
+    """Return the patch of all changed code and continued outputs; files over the limits are only listed."""
+    letters = {**changes.code, **changes.continued}
+    sizes = {path: measure_file(root / path) for path in letters}
     large = {path: size for path, size in sizes.items() if size > LARGEST_PATCHED_FILE_BYTES}
-    named = [path for path in changes.code if path not in large]
+    named = {path: letter for path, letter in letters.items() if path not in large}
     if not named:
         return Patch(b"", large)
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as folder:
-        content = diff(root, named, changes, Path(folder))
+        content = diff(root, named, Path(folder), base=changes.base)
     if content is None or len(content) > LARGEST_PATCH_BYTES:
         return Patch(b"", large | {path: sizes[path] for path in named})
     return Patch(content, large)
 
 
-def diff(root: Path, named: Sequence[str], changes: Changes, scratch: Path) -> bytes | None:
+def diff(root: Path, named: Mapping[str, str], scratch: Path, *, base: str | None) -> bytes | None:
     """Return the diff of some files from the commit; a separate index lets it include untracked files."""
     variables = {"GIT_INDEX_FILE": str(scratch / "index")}
     own = call_git(root, ["rev-parse", "--git-path", "index"])
@@ -153,14 +163,14 @@ def diff(root: Path, named: Sequence[str], changes: Changes, scratch: Path) -> b
         variables |= {"GIT_DIR": str(scratch / "git"), "GIT_WORK_TREE": str(root)}
     elif (source := root / os.fsdecode(own.strip(b"\n"))).is_file():
         copy_file(source, scratch / "index")
-    new = [path for path in named if changes.code[path] == "?"]
+    new = [path for path, letter in named.items() if letter == "?"]
     add = ["add", "--intent-to-add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]
     if new and call_git(root, add, given=new, variables=variables) is None:
         return None
     empty = call_git(root, ["hash-object", "-t", "tree", os.devnull], variables=variables) or b""
     form = ["--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv", "--relative"]
     sides = ["--src-prefix=a/", "--dst-prefix=b/"]
-    base = changes.base or empty.decode().strip()
+    base = base or empty.decode().strip()
     return call_git(root, ["diff", *form, *sides, base, "--", *named], variables=variables)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from labkit.units import format_bytes
 
 VERSION = 1
 RECORD_NAME, PATCH_NAME, PATCH_FOLDER = "record.json", "changes.diff", "code"
+SOURCE = "source"
+"""The stage that reads the raw tables."""
 NOT_RECORDED = ("fingerprint",)
 """Stages that only compute the fingerprints of others."""
 ROOT_FILES = (paths.MARKER, LOCK_FILE, "pyproject.toml")
@@ -107,7 +109,7 @@ class RunRecord:
             "outcome": outcome,
             "ended": ledger.make_timestamp(),
             "stages": describe_stages(self.params.experiment, self.names, self.stages),
-            "data": describe_data(self.params.experiment),
+            "data": describe_data(self.params),
         }
         path = self.save()
         self.entry.note_record(path, compute_digest(path))
@@ -122,12 +124,15 @@ class RunRecord:
     def describe_code(self, root: Path) -> tuple[dict[str, Any], list[str]]:
         """Save the code that is not in the commit; return its description, and warnings."""
         found = changes.find_changed_files(root, list_closure(root, self.params.experiment))
+        own = f"data/{self.params.experiment}/"
+        found = replace(found, continued={path: one for path, one in found.continued.items() if path.startswith(own)})
         patch = changes.make_patch(root, found)
         described: dict[str, Any] = {
             "commit": found.base,
             "origin": find_origin(root),
             "is_dirty": found.is_dirty,
             "files": changes.describe_files(root, found.code),
+            "continued": changes.describe_files(root, found.continued),
             "left_out": patch.left_out,
             "others": changes.describe_files(root, dict(list(found.other.items())[:MOST_OTHERS])),
             "n_others": len(found.other),
@@ -226,9 +231,9 @@ def find_producer(
     return {"run": found.run, "mlflow_run_id": found.tracked, "started": found.at, "inputs": inputs}
 
 
-def describe_data(experiment: str) -> dict[str, Any]:
-    """Return DVC's digests of the inputs and outputs of stages and of the raw tables, and the remotes."""
-    root = paths.find_root()
+def describe_data(params: Params) -> dict[str, Any]:
+    """Return the digests of the raw tables' files, DVC's of the inputs and outputs of stages, and the remotes."""
+    root, experiment = paths.find_root(), params.experiment
     pointers = sorted(paths.find_data_dir(experiment).glob("**/*.dvc"))
     files = {path.relative_to(root).as_posix(): read_listed(path).get("outs", []) for path in pointers}
     stages = read_listed(root / "dvc.lock").get("stages", {})
@@ -237,7 +242,23 @@ def describe_data(experiment: str) -> dict[str, Any]:
         for name, stage in stages.items()
         if name.partition("@")[2] == experiment
     }
-    return {"remotes": dvc_cache.find_remotes(), "tables": files, "dvc_lock": locked}
+    return {
+        "remotes": dvc_cache.find_remotes(),
+        "files": list_table_files(params),
+        "tables": files,
+        "dvc_lock": locked,
+    }
+
+
+def list_table_files(params: Params) -> dict[str, str]:
+    """Return the SHA-256 of the files of the raw tables, by path relative to the root; not of those in packages."""
+    known = load_fingerprint(find_fingerprint_dir(params.experiment) / f"{SOURCE}.json").get("tables", {})
+    return {
+        file: known[key]
+        for name, table in params.data.tables.items()
+        for file in (() if table.package or table.dataset else table.files)
+        if (key := name if len(table.files) == 1 else f"{name}: {file}") in known
+    }
 
 
 def read_listed(path: Path) -> dict[str, Any]:
