@@ -67,6 +67,8 @@ def test_package_in_lib_needs_no_installation(write) -> None:
         ("\nimport nowhere_at_all\n", "churn_own.models:make", "lib/churn_own/models.py:2: nowhere_at_all is not installed"),
         ("LIMITS = {}\nLIMITS['a']\n", "churn_own.models:make", "lib/churn_own/models.py:2: KeyError: 'a': correct it"),
         ("raise SystemExit(3)\n", "churn_own.models:make", "lib/churn_own/models.py:1: RuntimeError: raises SystemExit(3), which would end labkit"),
+        ("x = 1\n\0\n", "churn_own.models:make", "lib/churn_own/models.py"),
+        ("\nasync def make(): ...\n", "churn_own.models:make", "lib/churn_own/models.py:2: it is asynchronous: remove `async`"),
         ("def make_stack(): ...\n", "churn_own.models:make_stak", "lib/churn_own/models.py has no 'make_stak': did you mean 'make_stack'?"),
         ("", "churn_own.modles:make", "there is no module churn_own.modles in lib/ or installed: did you mean 'churn_own.models'?"),
         ("make = 3\n", "churn_own.models:make", "churn_own.models:make is of type int, not a function"),

@@ -158,6 +158,18 @@ def test_five_faults_are_listed_and_the_rest_counted(params_root: Path) -> None:
     assert "… and 2 more" in str(caught.value)
 
 
+def test_message_that_begins_with_a_key_gets_its_line(params_root: Path) -> None:
+    lines = (params_root / "params" / "diabetes.yaml").read_text().splitlines()
+    for key, words in {
+        "training.folds": "  folds:",
+        "training.models.0": "  models:",
+        "features.functions.bmi.kg": "features:",
+    }.items():
+        line = next(number for number, one in enumerate(lines, 1) if one.startswith(words))
+        assert load.locate_message("diabetes", f"{key}: no: never") == f"params/diabetes.yaml:{line}: {key}: no: never"
+    assert load.locate_message("diabetes", "checks.mute: no") == "params/diabetes.yaml: checks.mute: no"
+
+
 def test_override_keeps_comments_and_prints_the_diff(params_root: Path) -> None:
     path = params_root / "params" / "diabetes.yaml"
     before = path.read_text().splitlines()

@@ -14,6 +14,7 @@ from tests.own_library import open_library
 
 DIABETES = Path(__file__).resolve().parents[2] / "params" / "diabetes.yaml"
 CLASS = "class Stubborn(Ridge):\n    def __init__(self, depth=3):\n        self.depth = depth + 1\n"
+HIDING = "class Stubborn(Ridge):\n    def get_params(self, deep=True):\n        raise OSError('no settings')\n"
 
 
 @pytest.fixture
@@ -37,6 +38,10 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (
             f"from sklearn.linear_model import Ridge\n{CLASS}def make(): return Stubborn()\n",
             "lib/churn/bad.py:5: Stubborn cannot be cloned: ",
+        ),
+        (
+            f"from sklearn.linear_model import Ridge\n{HIDING}def make(): return Stubborn()\n",
+            "lib/churn/bad.py:5: Stubborn cannot be cloned: no settings, at lib/churn/bad.py:4",
         ),
     ],
 )

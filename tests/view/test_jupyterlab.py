@@ -164,6 +164,10 @@ def test_board_runs_stops_and_changes_parameters(root: Path, browser: Browser) -
             expect(board.get_by_role("link", name="open page").first).to_have_attribute(
                 "href", re.compile("/files/reports/diabetes/")
             )
+            board.get_by_role("link", name="open page").first.click()
+            expect(page).to_have_url(re.compile("/lab/tree/reports/diabetes/01_eda.html"), timeout=MINUTE)
+            expect(page.frame_locator("iframe").locator("h1")).to_be_visible(timeout=MINUTE)
+            page.get_by_role("tab", name="00_board.ipynb").click()
 
             page.get_by_role("tab", name="Parameters").click()
             choose(page, "Section", "eda")

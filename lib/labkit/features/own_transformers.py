@@ -24,7 +24,7 @@ from labkit.features.own_functions import (
 )
 from labkit.features.row_rules import Columns
 from labkit.params.import_path import resolve_callable
-from labkit.params.own_calls import find_raising_line, own_code
+from labkit.params.own_calls import find_own_line, find_raising_line, own_code
 
 PLACE = "features.transformers"
 REACH = 3.0
@@ -54,7 +54,8 @@ def make_transformer(name: str, spec: Mapping[str, Any]) -> Any:
         with own_code():
             made = kind(**spec["options"])
     except Exception as error:  # whatever the user's code raises
-        fault = f"{type(error).__name__}: {get_first_line(error)}, at {find_raising_line(error)}"
+        at = f", at {own}" if (own := find_own_line(error)) else ""
+        fault = f"{type(error).__name__}: {get_first_line(error)}{at}"
         raise ParamsError(f"{lead()}: cannot be made with the options {spec['options']}: {fault}") from error
     for method in ("fit", "transform"):
         if not callable(getattr(made, method, None)):

@@ -16,7 +16,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import HiddenRowsError, ParamsError, get_first_line, name_nearest
-from labkit.params.own_calls import find_raising_line, own_code
+from labkit.params.own_calls import find_own_line, find_raising_line, own_code
 from labkit.paths import show_path
 
 IMPORT_PATH = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
@@ -78,11 +78,13 @@ def resolve_callable(text: str, *, where: str) -> Callable[..., Any]:
     Raises
     ------
     ParamsError
-        It cannot be resolved, or cannot be called.
+        It cannot be resolved, cannot be called, or is asynchronous.
     """
     found = resolve(text, where=where)
     if not callable(found):
         raise ParamsError(f"{where}: {text} is of type {type(found).__name__}, not a function: name a function")
+    if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found):
+        raise ParamsError(f"{where}: {text}: {locate_code(found)}: it is asynchronous: remove `async`")
     return found
 
 
@@ -105,11 +107,18 @@ def import_own(module: str, *, where: str) -> Any:
         hint = f"`uv pip install {missing.partition('.')[0]}`"
         raise ParamsError(f"{where}: {line}: {missing} is not installed: {hint}, or import another") from error
     except SyntaxError as error:
-        place = f"{show_path(Path(str(error.filename)))}:{error.lineno}"
+        place = f"{show_path(Path(error.filename))}:{error.lineno}" if error.filename else locate_module(module)
         raise ParamsError(f"{where}: {place}: SyntaxError: {error.msg}: correct it") from error
     except Exception as error:  # whatever the user's code raises
         fault = f"{type(error).__name__}: {get_first_line(error)}"
-        raise ParamsError(f"{where}: {find_raising_line(error)}: {fault}: correct it") from error
+        raise ParamsError(f"{where}: {find_own_line(error) or locate_module(module)}: {fault}: correct it") from error
+
+
+def locate_module(module: str) -> str:
+    """Return the file of a module in the checkout's `lib` folder; of any other its name."""
+    place = paths.find_library_dir().joinpath(*module.split("."))
+    files = (place.with_suffix(".py"), place / "__init__.py")
+    return next((show_path(file) for file in files if file.is_file()), module)
 
 
 def list_own_modules() -> list[str]:

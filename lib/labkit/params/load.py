@@ -115,6 +115,14 @@ def describe_key(experiment: str, keys: Sequence[str | int]) -> str:
     return f"{show_path(file.path)}{f':{line}' if line else ''}: {name}"
 
 
+def locate_message(experiment: str, message: str) -> str:
+    """Return a message that begins with a key of an experiment's params with the file and line of the key before it."""
+    file = load_file(experiment)
+    keys = [int(key) if key.isdigit() else key for key in message.partition(": ")[0].split(".")]
+    line = find_line(file.tree, keys)
+    return f"{show_path(file.path)}{f':{line}' if line else ''}: {message}"
+
+
 @lru_cache(maxsize=8)
 def parse_file(content: str, path: Path) -> ParamsFile:
     """Parse and validate the content of a params file; the same content is parsed only once per process.

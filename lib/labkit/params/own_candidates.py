@@ -130,4 +130,5 @@ def check_candidate(candidate: Candidate, target: Target, *, where: str) -> None
         with own_code():
             clone(estimator)
     except Exception as error:  # estimators that are not scikit-learn's raise errors of many types
-        raise ParamsError(f"{where}: {kind} cannot be cloned: {get_first_line(error)}") from error
+        at = f", at {own}" if (own := find_own_line(error)) else ""
+        raise ParamsError(f"{where}: {kind} cannot be cloned: {get_first_line(error)}{at}") from error

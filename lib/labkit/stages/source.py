@@ -24,6 +24,7 @@ from labkit.data.reading.locate import check_pointer, find_files, name_path
 from labkit.data.reading.raw_table import Note, RawTable, Source, has_huge_gaps
 from labkit.errors import DataError, ParamsError, name_nearest
 from labkit.params.experiment import Params
+from labkit.params.load import locate_message
 from labkit.params.tables import Data, Table
 from labkit.storage.atomic import atomic_folder, atomic_write, write_text
 from labkit.units import format_count
@@ -137,7 +138,7 @@ def place_tables(params: Params, folder: Path, contract_path: Path, *, sample_ro
     try:
         check_columns(params, {name: pd.DataFrame(columns=raw.columns) for name, raw in opened.items()})
     except ParamsError as error:
-        raise ParamsError(f"params/{params.experiment}.yaml: {error}") from error
+        raise ParamsError(locate_message(params.experiment, str(error))) from error
     main = params.data.main_table
     if opened[main].n_rows < FEWEST_MAIN_ROWS:
         raise DataError(f"data.tables.{main}: 1 row: cannot be split into training, validation and holdout")
