@@ -85,8 +85,8 @@ def describe_spread(spread: Mapping[str, Any], metric: str) -> list[str]:
     --------
     >>> ends = {"low": [0.58, "2013-09"], "high": [0.7, "2013-10"]}
     >>> print(*describe_spread({"unit": "month", "metric": ends, "bias": ends}, "roc_auc"), sep="\\n")
-    By month, its roc_auc is between 0.580 (2013-09) and 0.700 (2013-10).
-    By month, its mean prediction minus the mean outcome is between +0.580 (2013-09) and +0.700 (2013-10).
+    By month, its roc_auc is between 0.580 in 2013-09 and 0.700 in 2013-10.
+    By month, its mean prediction minus the mean outcome is between +0.580 in 2013-09 and +0.700 in 2013-10.
     """
     if not spread:
         return []
@@ -96,7 +96,7 @@ def describe_spread(spread: Mapping[str, Any], metric: str) -> list[str]:
         shown = [
             f"{sign}{text}" if value > 0 else text for value, text in zip(values, format_column(values), strict=True)
         ]
-        first, last = (f"{value} ({period})" for value, period in zip(shown, periods, strict=True))
+        first, last = (f"{value} in {period}" for value, period in zip(shown, periods, strict=True))
         lines.append(f"By {spread['unit']}, its {named} is between {first} and {last}.")
     return lines
 

@@ -97,13 +97,11 @@ def describe_declared_costs(costs: Costs) -> str:
     """Return what the costs are, and that they are no money if their unit is none.
 
     >>> describe_declared_costs(Costs(false_positive=20, false_negative=100, unit="EUR"))
-    'Declared costs: 20 EUR for a false positive, 100 EUR for a false negative.'
+    'Declared costs, in EUR: 20 for a false positive, 100 for a false negative.'
     """
-    unit = f" {costs.unit}" * bool(costs.unit)
-    lines = [
-        f"Declared costs: {costs.false_positive:g}{unit} for a false positive, {costs.false_negative:g}{unit} for a "
-        "false negative."
-    ]
+    unit = f", in {costs.unit}" * bool(costs.unit)
+    each = f"{costs.false_positive:g} for a false positive, {costs.false_negative:g} for a false negative"
+    lines = [f"Declared costs{unit}: {each}."]
     if costs.unit in RELATIVE_UNITS:
         lines.append(
             "They are relative, so no sum of money follows: declare `evaluation.costs` in a currency for that."
@@ -119,7 +117,7 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
     >>> days = {"days": 61, "saving_days": 40, "most_days": 5, "share": 0.8, "others": 0.004}
     >>> costs = Costs(false_positive=1, false_negative=4, unit="EUR")
     >>> describe_savings({"rows": 9000, "days": days}, costs)
-    ['It saves on 40 of 61 days: 80 % of the saving is from 5 of them, and the others save 0.004 EUR per row.']
+    ['It saves on 40 of 61 days: 80 % of the saving is from 5 of them, and the other 56 days save 0.004 EUR per row.']
     """
     lines, unit = [], f" {costs.unit}" if costs and costs.unit else ""
     if other := found.get("plain_lightgbm"):
@@ -138,8 +136,8 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
         if days["others"] is not None:
             word = "save" if days["others"] > 0 else "lose"
             spread += (
-                f": {format_share(days['share'])} of the saving is from {n_most} of them, and the others {word} "
-                f"{format_number(abs(days['others']), 2)}{unit} per {subject.row}"
+                f": {format_share(days['share'])} of the saving is from {n_most} of them, and the other "
+                f"{days['days'] - n_most:,} days {word} {format_number(abs(days['others']), 2)}{unit} per {subject.row}"
             )
         lines.append(f"{spread}.")
     return lines
