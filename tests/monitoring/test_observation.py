@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from labkit.serving.batch import predict_file
 from labkit.serving.engine import load_engine
 
 from tests.conftest import call_in_process
+from tests.documents import find_commands
 from tests.monitoring.observed_shop import ASKED, JOINED_ASKED, JOINED_SENT, NAME, RATES, SENT, save, work_in_shop
 from tests.serving.shop_release import list_orders
 
@@ -227,6 +229,15 @@ def test_command_observes_lists_and_undoes(shop: Path) -> None:
     assert (code, "its 40 outcomes no longer count" in said) == (0, True)
     assert "wrong file" in call(NAME)[1]
     assert call(NAME, "sent.csv", "--table", "rate=x.csv")[0] == 2
+
+
+def test_documented_commands_work(shop: Path) -> None:
+    save(shop / "november.csv", SENT)
+    for command in find_commands("docs/observing.md"):
+        latest = list_observations(NAME)[-1].record.id if list_observations(NAME) else ""
+        words = [{"flights": NAME, "3f9a01c2": latest}.get(word, word) for word in shlex.split(command)[1:]]
+        assert call_in_process(shop, *words).returncode == 0, words
+    assert list_observations(NAME)[-1].undo is not None
 
 
 def test_file_that_does_not_exist_is_named(shop: Path) -> None:
