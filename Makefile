@@ -49,7 +49,7 @@ pictures: install  ## make the pictures of the README again, about two minutes
 check: install  ## format, lint, types, notebooks and params schema: the gate before every commit
 	ruff format --check lib tests benchmarks docs .github
 	ruff check lib tests benchmarks docs .github
-	mypy
+	mypy -n 2
 	nbstripout --verify $(STRIP) $(NOTEBOOKS)
 
 format: install  ## put code and notebooks into the house style
