@@ -300,6 +300,11 @@ REGISTER: dict[str, Definition] = {
         "The model is less sure than it was on the holdout. That it is wrong while it is sure cannot be seen here.",
         "Get true values for a random sample of the rows, by feedback or by labelling.",
     ),
+    "LK727": Definition(
+        "Training again", "Age",
+        "The champion stays in service although training was asked for, and more attempts would fail in the same way.",
+        "Correct what the error names; it is tried again once data, code or parameters change, or with `--reason`.",
+    ),
     "LK731": Definition(
         "Contract of the raw table", "The file",
         "The stage `source` would refuse it.",

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from labkit.artifacts import CONTRACT
 from labkit.errors import DataError, MissingDataError, ParamsError, StageError
-from labkit.monitoring import retraining
+from labkit.monitoring import retraining, retraining_journal
 from labkit.monitoring.champion_check import find_history
 from labkit.monitoring.retraining_records import load_records_of_retrainings
 from labkit.params.experiment import Params
@@ -80,7 +80,7 @@ def test_new_data_replace_the_old_and_the_split_moves_on(root: Path) -> None:
     begun, finished = load_records_of_retrainings(NAME)
     assert (begun["state"], finished["state"], finished["reason"]) == ("begun", "finished", "more days")
     assert (finished["data"]["rows_before"], finished["data"]["rows_after"]) == (240, 300)
-    assert not retraining.is_interrupted(NAME)
+    assert not retraining_journal.is_interrupted(NAME)
 
 
 def test_reason_is_that_of_the_finding(root: Path) -> None:
@@ -127,7 +127,7 @@ def test_bad_new_data_change_nothing(root: Path, spoil: Callable[[pd.DataFrame],
         train_again(root)
     assert read_state(root) == before
     assert load_records_of_retrainings(NAME) == []
-    assert not retraining.find_work_folder(NAME).exists()
+    assert not retraining_journal.find_work_folder(NAME).exists()
 
 
 def test_failure_restores_data_and_split(root: Path) -> None:
@@ -174,8 +174,8 @@ def test_kill_followed_by_other_data_restores_first(root: Path) -> None:
         finally:
             os._exit(1)
     os.waitpid(child, 0)
-    assert retraining.is_interrupted(NAME)
-    assert retraining.check_retrainings().found == f"interrupted: {NAME}"
+    assert retraining_journal.is_interrupted(NAME)
+    assert retraining_journal.check_retrainings().found == f"interrupted: {NAME}"
     make_table(45).to_csv(root / "other.csv", index=False)
     record = train_again(root, source=root / "other.csv")
     assert record["data"]["settings"][1] == 'data.split.holdout_from="2026-02-05"', "from the split before the kill"
@@ -243,11 +243,11 @@ def test_kill_while_the_work_folder_is_removed_leaves_nothing_to_continue(
 
         def run(params: Params) -> None:
             run_better(params)
-            patch.setattr(retraining.shutil, "rmtree", die)
+            patch.setattr(retraining_journal.shutil, "rmtree", die)
 
         begin_and_be_killed(root, run)
-    assert retraining.find_work_folder(NAME).is_dir()
-    assert not retraining.is_interrupted(NAME)
+    assert retraining_journal.find_work_folder(NAME).is_dir()
+    assert not retraining_journal.is_interrupted(NAME)
     assert find_champion(load_params(NAME)) == 2
     assert train_again(root, reason="again")["decision"] == "already champion"
 
@@ -267,7 +267,7 @@ def test_lost_registry_keeps_the_journal_and_the_first_error(root: Path, monkeyp
         ):
             train_again(root, lose)
     forget_store()
-    assert retraining.is_interrupted(NAME)
+    assert retraining_journal.is_interrupted(NAME)
     with pytest.raises(StageError, match="as before this retraining"):
         train_again(root, lambda params: (_ for _ in ()).throw(StageError("training failed again")))
     assert read_state(root) == before

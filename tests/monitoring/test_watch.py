@@ -16,7 +16,7 @@ from labkit.artifacts import PLACES
 from labkit.errors import LabkitError, StageError
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.release import bundle
-from labkit.monitoring import retraining
+from labkit.monitoring import retraining, retraining_journal
 from labkit.monitoring.alerts import load_lines
 from labkit.monitoring.champion_check import load_earlier
 from labkit.monitoring.profile_files import make_profile_files
@@ -363,7 +363,7 @@ def test_kills_lose_nothing_and_repeat_nothing(watched: Path) -> None:
     assert [move.after for move in load_moves(NAME)] == [1, 2, 3]
     assert list_finished() in (["published"], ["already champion"])
     assert [(one["event"], one["code"]) for one in load_lines(NAME)] == [("opened", "LK712"), ("resolved", "LK712")]
-    assert not retraining.is_interrupted(NAME)
+    assert not retraining_journal.is_interrupted(NAME)
 
 
 @pytest.mark.parametrize(

@@ -180,17 +180,21 @@ def retrain(experiment: str, *, is_json: bool, **options: Any) -> None:
     labkit retrain churn --data churn-until-june.csv --dry-run
     labkit retrain churn --reason "new tariff since May"
     """
+    from labkit.monitoring.retraining_records import HELD_BACK
+
     with divert_output(is_json):
         record = perform_retraining(experiment, **options)
+    is_held_back = record.get("state") == HELD_BACK
     if is_json:
         console.print_json(record)
-        return
+        sys.exit(int(is_held_back))
     echo(f"{experiment}: {record['reason']}")
     data = record["data"]
     echo(f"  rows: {data['rows_before']:,} before, {data['rows_after']:,} now")
     for setting in data["settings"]:
         echo(f"  split: {setting}")
     echo("  nothing was changed (--dry-run)" if options["dry_run"] else f"  {record['headline']}")
+    sys.exit(int(is_held_back))
 
 
 def perform_retraining(

@@ -239,7 +239,7 @@ def doctor(is_json: bool) -> None:
     \b
     labkit doctor          # in the checkout
     """
-    from labkit.monitoring.retraining import check_retrainings
+    from labkit.monitoring.retraining_journal import check_retrainings
     from labkit.monitoring.watch_state import check_watches
     from labkit.run.doctor import examine, make_results_document, show_results
     from labkit.stages.promotion import check_champions

@@ -17,6 +17,7 @@ from labkit.checks import REGISTER
 from labkit.monitoring.champion_check import find_history, load_earlier, read_records
 from labkit.monitoring.delivery import parse_time
 from labkit.monitoring.health_checks import LONG_UNCHECKED
+from labkit.monitoring.retraining_records import FAILED, FINISHED, load_records_of_retrainings
 from labkit.monitoring.webhook import find_webhook, post_alert
 from labkit.storage.append import append_line
 from labkit.storage.locks import hold_lock
@@ -25,7 +26,7 @@ from labkit.units import format_time_span
 ALERTS = "alerts.jsonl"
 NEWS = timedelta(days=1)
 """Events older than this are not sent or shown any more, such as after a long failure of the webhook."""
-UNMONITORED = "LK720"
+UNMONITORED, FAILING = "LK720", "LK727"
 SENT, NOT_SENT = "sent", "not sent"
 Kind = Literal["opened", "changed", "resolved"]
 
@@ -123,19 +124,44 @@ def update_alerts(experiment: str, *, now: datetime, report: Callable[[str], Non
         history = load_earlier(experiment)
         lines = load_lines(experiment)
         events = [event.to_dict() | {"text": event.text} for event in find_events(history)]
-        events += [
-            end_unmonitored(one, history) for one in list_open_alerts(lines) if one["code"] == UNMONITORED and history
-        ]
+        ends = {UNMONITORED: find_check(history), FAILING: find_training(experiment)}
+        events += [end_alert(one, *end) for one in list_open_alerts(lines) if (end := ends.get(one["code"]))]
         return add_events(experiment, events, lines, now=now, report=report)
 
 
-def end_unmonitored(alert: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the event that ends an alert about a champion that nobody monitored, now that it was checked."""
+def find_check(history: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Return the time of the latest check, and what ends the alert about a champion that nobody monitored."""
+    return (history[-1]["at"], f"checked at {history[-1]['at']}") if history else None
+
+
+def find_training(experiment: str) -> tuple[str, str] | None:
+    """Return when the latest training ended and what ends the alert about those that failed; None if it failed."""
+    ended = [one for one in load_records_of_retrainings(experiment) if one["state"] in (FINISHED, FAILED)]
+    if not ended or ended[-1]["state"] == FAILED:
+        return None
+    return ended[-1]["at"], f"trained at {ended[-1]['at']}"
+
+
+def end_alert(alert: Mapping[str, Any], at: str, evidence: str) -> dict[str, Any]:
+    """Return the event that ends an alert."""
     names = Event.__dataclass_fields__
-    evidence = f"checked at {history[-1]['at']}"
     opened = Event(**{name: value for name, value in alert.items() if name in names})
-    event = replace(opened, at=history[-1]["at"], event="resolved", evidence=evidence)
+    event = replace(opened, at=at, event="resolved", evidence=evidence)
     return event.to_dict() | {"text": event.text}
+
+
+def open_alert(
+    experiment: str, code: str, evidence: str, *, version: int | None, now: datetime, report: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Open an alert that does not follow from a check, unless it is open, and return the alerts that are open."""
+    with hold_lock(find_alerts_lock(experiment)):
+        lines = load_lines(experiment)
+        events = []
+        if not any(one["code"] == code for one in list_open_alerts(lines)):
+            at = now.isoformat(timespec="seconds")
+            event = Event(at, "opened", experiment, code, "watch", evidence, version, "none", at)
+            events.append(event.to_dict() | {"text": event.text})
+        return add_events(experiment, events, lines, now=now, report=report)
 
 
 def raise_unmonitored(
@@ -150,18 +176,12 @@ def raise_unmonitored(
     since
         When it became the champion, in UTC; None if unknown.
     """
-    with hold_lock(find_alerts_lock(experiment)):
-        lines = load_lines(experiment)
-        latest = [one["at"] for one in load_earlier(experiment)[-1:]] + ([since] if since else [])
-        unchecked = now - max(map(parse_time, latest)) if latest else None
-        is_open = any(one["code"] == UNMONITORED for one in list_open_alerts(lines))
-        events = []
-        if not is_open and (unchecked is None or unchecked > LONG_UNCHECKED):
-            at = now.isoformat(timespec="seconds")
-            evidence = f"no check for {format_time_span(unchecked.total_seconds())}" if unchecked else "no check ever"
-            event = Event(at, "opened", experiment, UNMONITORED, "watch", evidence, version, "none", at)
-            events.append(event.to_dict() | {"text": event.text})
-        return add_events(experiment, events, lines, now=now, report=report)
+    latest = [one["at"] for one in load_earlier(experiment)[-1:]] + ([since] if since else [])
+    unchecked = now - max(map(parse_time, latest)) if latest else None
+    if unchecked is not None and unchecked <= LONG_UNCHECKED:
+        return list_open_alerts(load_lines(experiment))
+    evidence = f"no check for {format_time_span(unchecked.total_seconds())}" if unchecked else "no check ever"
+    return open_alert(experiment, UNMONITORED, evidence, version=version, now=now, report=report)
 
 
 def add_events(

@@ -9,36 +9,52 @@ data restores first. Params that were edited meanwhile stay, except for the days
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import chdir
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.artifacts import CONTRACT, PLACES, load_json
+from labkit.artifacts import load_json
 from labkit.errors import LabkitError, ParamsError
 from labkit.monitoring.champion_check import load_earlier
 from labkit.monitoring.new_data import NewData, check_new_data, check_replacement
-from labkit.monitoring.retraining_records import FINISHED, REPEATED, append_record, find_same
+from labkit.monitoring.retraining_journal import (
+    JOURNAL,
+    apply_new_data,
+    find_work_folder,
+    is_interrupted,
+    keep_files,
+    remove_work_folder,
+    restore,
+    strip_journal,
+)
+from labkit.monitoring.retraining_records import (
+    FAILED,
+    FINISHED,
+    HELD_BACK,
+    REPEATED,
+    append_record,
+    describe_repeated_failure,
+    find_repeated_failure,
+    find_same,
+    is_transient,
+)
 from labkit.params.experiment import Params
-from labkit.params.load import load_params, parse_file
-from labkit.params.override import apply_overrides, override_file
-from labkit.params.yaml_text import load_written_yaml
-from labkit.run.doctor import CheckResult
+from labkit.params.load import load_params
 from labkit.run.kernels.session import Kernels
-from labkit.run.pipeline import dvc_remote, dvc_repo, experiments, run_lock
+from labkit.run.pipeline import dvc_repo, run_lock
 from labkit.run.pipeline.experiment_run import check_locked_packages, run_work, start_work
-from labkit.run.pipeline.outputs import DVC_LOCK
 from labkit.run.pipeline.progress import Progress
 from labkit.run.pipeline.stages_in_order import PlainStage
 from labkit.run.records import ledger, registry
 from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.stages.publish import find_decision_path
-from labkit.storage.atomic import copy_file, write_json, write_text
+from labkit.stages.recipe import compute_recipe_digest
+from labkit.storage.atomic import write_json
 from labkit.storage.digests import compute_digest
 
-JOURNAL = "journal.json"
+INTERRUPTED = "interrupted, then other data were given"
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,8 @@ class Plan:
         Why, in words; of the finding unless someone gave one.
     finding
         Latest check of the champion; None if it was never checked.
+    recipe
+        Digest of code, params and files before anything changed; see `labkit.stages.recipe`.
     """
 
     experiment: str
@@ -82,6 +100,7 @@ class Plan:
     finding: Finding | None
     champion: int
     data: NewData
+    recipe: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -92,6 +111,7 @@ class Plan:
             "finding": self.finding and self.finding.to_dict(),
             "champion": self.champion,
             "data": self.data.to_dict(),
+            "recipe": self.recipe,
         }
 
 
@@ -174,7 +194,9 @@ def plan_retraining(params: Params, source: Path | None, folder: Path, *, reason
     finding = find_finding(name, champion.digest)
     why = explain(name, finding, reason)
     data = check_new_data(params, source, folder)
-    return Plan(name, now.isoformat(timespec="seconds"), why, finding, champion.number, data)
+    return Plan(
+        name, now.isoformat(timespec="seconds"), why, finding, champion.number, data, compute_recipe_digest(params)
+    )
 
 
 def retrain_in_checkout(
@@ -239,7 +261,7 @@ def retrain(
             return finish(began, run)
         report(f"undoes the retraining of {began['at']}, which was interrupted: other data were given")
         restore(began)
-        append_record({**strip_journal(began), "state": "failed", "error": "interrupted, then other data were given"})
+        append_record({**strip_journal(began), "state": FAILED, "error": INTERRUPTED, "is_transient": True})
         params = load_params(name)
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -251,6 +273,11 @@ def retrain(
         shutil.rmtree(folder, ignore_errors=True)
         report(f"nothing new to train on: the training of {same['at']} was on the same rows; --reason trains anyway")
         return {**same, "state": REPEATED}
+    if reason is None and (failed := find_repeated_failure(name, plan.recipe, plan.data)):
+        shutil.rmtree(folder, ignore_errors=True)
+        headline = describe_repeated_failure(failed)
+        report(f"{headline}; --reason trains anyway")
+        return {**failed, "state": HELD_BACK, "decision": HELD_BACK, "headline": headline}
     began = plan.to_dict() | {"kept": keep_files(params, plan.data, folder / "before")}
     write_json(folder / JOURNAL, began)
     append_record({**plan.to_dict(), "state": "begun"})
@@ -277,11 +304,6 @@ def finish(began: Mapping[str, Any], run: Callable[[Params], object]) -> dict[st
     return {**record, **decided}
 
 
-def strip_journal(began: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is recorded of a retraining as its journal has it."""
-    return {key: value for key, value in began.items() if key != "kept"}
-
-
 def undo(began: Mapping[str, Any], error: BaseException) -> str:
     """Restore what a failed retraining changed, unless it made a champion, and return what people are told."""
     try:
@@ -292,91 +314,6 @@ def undo(began: Mapping[str, Any], error: BaseException) -> str:
     except LabkitError as second:
         problem, command = str(second).splitlines()[0], f"labkit retrain {began['experiment']}"
         return f"The data and the split are not restored yet ({problem}): `{command}` continues."
-    append_record({**strip_journal(began), "state": "failed", "error": str(error)})
+    failed = {"state": FAILED, "error": str(error), "is_transient": is_transient(error)}
+    append_record({**strip_journal(began), **failed})
     return "The data and the split are as before this retraining."
-
-
-def remove_work_folder(experiment: str) -> None:
-    """Remove what a retraining kept, the journal first: without it, a rest of the folder means nothing."""
-    (find_work_folder(experiment) / JOURNAL).unlink(missing_ok=True)
-    shutil.rmtree(find_work_folder(experiment), ignore_errors=True)
-
-
-def apply_new_data(experiment: str, data: NewData) -> None:
-    """Put the new raw file in place, tracked by DVC, and move the split; doing it twice changes nothing."""
-    if data.path:
-        raw = paths.find_root() / data.path
-        copy_file(find_work_folder(experiment) / "new" / raw.name, raw)
-        experiments.add_files([raw])
-    if data.settings:
-        apply_overrides(experiment, data.settings)
-
-
-def keep_files(params: Params, data: NewData, folder: Path) -> list[str]:
-    """Copy the files that a retraining changes and DVC does not keep, and return their paths from the root.
-
-    The raw file as it was is kept by DVC, which begins to track it here if nobody did before.
-    """
-    root, data_dir = paths.find_root(), paths.find_data_dir(params.experiment)
-    if data.path and not (root / f"{data.path}.dvc").is_file():
-        experiments.add_files([root / data.path])
-    files = [paths.find_params_path(params.experiment), data_dir / CONTRACT, data_dir / PLACES["metrics"]]
-    files += [root / DVC_LOCK, *([root / f"{data.path}.dvc"] if data.path else [])]
-    kept = [path.relative_to(root).as_posix() for path in files if path.is_file()]
-    for place, name in enumerate(kept):
-        copy_file(root / name, folder / str(place))
-    return kept
-
-
-def restore(began: Mapping[str, Any]) -> None:
-    """Restore what a retraining changed: raw file, pointer, params, and the outputs of the stages."""
-    name, root, folder = began["experiment"], paths.find_root(), find_work_folder(began["experiment"])
-    for place, file in enumerate(began["kept"]):
-        kept = folder / "before" / str(place)
-        if file == DVC_LOCK:
-            # Other experiments may have run since.
-            experiments.restore_locked(name, load_written_yaml(kept))
-        elif root / file == paths.find_params_path(name):
-            restore_params(name, kept.read_text(encoding="utf-8"), NewData.from_dict(began["data"]))
-        else:
-            copy_file(kept, root / file)
-    raw = root / began["data"]["path"] if began["data"]["path"] else None
-    with chdir(root):
-        repo = dvc_repo.open_repo()
-        try:
-            # Other raw files of the experiment may have been changed since.
-            stages = [one.addressing for one in dvc_remote.find_stages(repo, [name]) if not one.is_data_source]
-            pointers = [f"{began['data']['path']}.dvc"] if raw else []
-            dvc_remote.restore_outputs(repo, [*pointers, *map(str, stages)], is_forced=True)
-        finally:
-            repo.close()
-    remove_work_folder(name)
-
-
-def restore_params(experiment: str, kept: str, data: NewData) -> None:
-    """Restore the params file, or in one that was edited since then only the days of the split."""
-    path = paths.find_params_path(experiment)
-    written = override_file(parse_file(kept, path), data.settings).content
-    if path.is_file() and path.read_text(encoding="utf-8") not in (kept, written):
-        apply_overrides(experiment, data.settings_before)
-    else:
-        write_text(path, kept)
-
-
-def is_interrupted(experiment: str) -> bool:
-    """Return whether a retraining of an experiment was killed before its end."""
-    return (find_work_folder(experiment) / JOURNAL).is_file()
-
-
-def check_retrainings() -> CheckResult:
-    """Check whether a retraining was killed before its end and is not under way again."""
-    found = sorted(path.parent.name for path in find_work_folder("*").parent.glob(f"*/{JOURNAL}"))
-    if not found or run_lock.find_holder() is not None:
-        return CheckResult("retrainings", "none was interrupted")
-    remedy = f"`labkit retrain {found[0]}` continues it"
-    return CheckResult("retrainings", f"interrupted: {', '.join(found)}", remedy)
-
-
-def find_work_folder(experiment: str) -> Path:
-    """Return the folder of the retraining that is under way."""
-    return paths.find_root() / ".labkit" / "retraining" / experiment

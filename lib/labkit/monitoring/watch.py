@@ -20,12 +20,12 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import LabkitError, ParamsError, get_first_line
-from labkit.monitoring.alerts import raise_unmonitored
+from labkit.monitoring.alerts import FAILING, open_alert, raise_unmonitored
 from labkit.monitoring.champion_check import find_incoming
 from labkit.monitoring.delivery import parse_time
 from labkit.monitoring.observation import observe_files
-from labkit.monitoring.retraining import is_interrupted
-from labkit.monitoring.retraining_records import REPEATED
+from labkit.monitoring.retraining_journal import is_interrupted
+from labkit.monitoring.retraining_records import HELD_BACK, REPEATED
 from labkit.monitoring.routine_check import RoutineCheck, check_routinely
 from labkit.monitoring.watch_state import (
     CHECKING,
@@ -266,6 +266,11 @@ def train(params: Params, state: State, work: Work) -> str:
         return POSTPONED
     save_state(state, now=datetime.now(UTC), doing=TRAINING)
     record = work.retrain(params.experiment, source)
+    if record.get("state") == HELD_BACK:
+        say(work, f"{params.experiment}: not trained: {record['headline']}")
+        given: dict[str, Any] = {"version": record["champion"], "now": datetime.now(UTC)}
+        open_alert(params.experiment, FAILING, record["headline"], **given, report=lambda line: say(work, line))
+        return HELD_BACK
     what = "nothing new to train on" if record.get("state") == REPEATED else "trained again"
     say(work, f"{params.experiment}: {what}: {record['headline']}")
     if record.get("state") == REPEATED:
