@@ -6,12 +6,20 @@ from pathlib import Path
 import nbformat
 import pytest
 from labkit.params.experiment import TimeLimits
-from labkit.paths import find_root
+from labkit.paths import WARM_VARIABLE, find_root
 
 from tests.run.notebook.small_notebooks import EXPERIMENT, make_notebook, run
+from tests.shared_server import SharedServer
+
+
+@pytest.fixture
+def _forks(shared_server: SharedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have kernels that are forks of one server, as a run has them; a limit, a kill and sockets are for ordinary ones."""
+    monkeypatch.setenv(WARM_VARIABLE, str(shared_server.address))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_forks")
 def test_parameters_and_environment_reach_the_notebook(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import os", 'print(experiment, os.environ["FLAG"])')
     before = path.read_bytes()
@@ -23,6 +31,7 @@ def test_parameters_and_environment_reach_the_notebook(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_forks")
 def test_failure_names_cell_heading_line_and_error(tmp_path: Path) -> None:
     warned = "import labkit, sys\nprint(labkit.__file__, file=sys.stderr)"
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, warned, "x = 0\n1 / x", "print('never')")
@@ -50,6 +59,7 @@ await main()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_forks")
 @pytest.mark.parametrize(
     ("source", "summary", "line"),
     [
@@ -160,6 +170,7 @@ def find_states(executed: nbformat.NotebookNode) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_forks")
 @pytest.mark.parametrize("call", ["sys.exit()", "sys.exit(0)", "sys.exit('')", "raise SystemExit(3)"])
 def test_exit_in_a_cell_is_a_failure_unless_the_cell_allows_it(tmp_path: Path, call: str) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, f"import sys\n{call}", "print('after')")
@@ -176,6 +187,7 @@ def test_exit_in_a_cell_is_a_failure_unless_the_cell_allows_it(tmp_path: Path, c
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_forks")
 def test_live_log_shows_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "print('first')\n1 + 1", "1 / 0")
     log = io.StringIO()
@@ -188,6 +200,7 @@ def test_live_log_shows_cells_and_outputs_as_they_come(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_forks")
 def test_seconds_of_every_cell_are_known(tmp_path: Path) -> None:
     ended = run(make_notebook(tmp_path / "a.ipynb", EXPERIMENT, "import time; time.sleep(1)"))[0]
     assert len(ended.cells) == 4
