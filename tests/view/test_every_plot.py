@@ -300,7 +300,7 @@ def test_holdout_plots(name: str) -> None:
     )
     draw(evaluation_plots.plot_periods(frame, "mae", unit="month", confidence=0.95))
     draw(evaluation_plots.plot_periods(frame.drop(columns="plain LightGBM"), "r2", unit="month", confidence=0.95))
-    assert "nan" not in "".join(describe_spread(summarise_spread(frame, "month"), "mae"))
+    assert "nan" not in describe_spread(summarise_spread(frame, "month"), "mae")
     slices = pd.DataFrame({"slice": [f"x = {row}" for row in range(len(values))], "rows": [30] * len(values)})
     slices = slices.assign(**dict.fromkeys(["loss", "elsewhere", "low", "high"], values))
     draw(evaluation_plots.plot_slices(slices, loss="mean error", confidence=0.95))

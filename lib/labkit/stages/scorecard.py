@@ -81,7 +81,7 @@ def make_scorecard(
         f"{format_share(evaluation['confidence'])} interval{describe_scale(params, name)}",
         "baselines": describe_baselines(evaluation, name, unit),
         "costs": describe_costs(params, evaluation, subject),
-        "spread": " ".join(describe_spread(evaluation.get("spread") or {}, name)),
+        "spread": describe_spread(evaluation.get("spread") or {}, name),
         "checks": [result.to_dict() for result in ordered],
         "counts": describe_counts(ordered),
         "versions": sorted([*past, *latest], key=itemgetter("version"))[-MOST_VERSIONS:],

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import DAY, Blocks, make_rows
+from labkit.model.evaluation.by_period import describe_spread, summarise_spread
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.savings import describe_declared_costs, describe_savings, evaluate_savings, summarise_days
 from labkit.model.evaluation.slices import find_worst_slices
@@ -62,6 +63,22 @@ def test_a_saving_of_few_days_is_told_apart() -> None:
 def test_relative_costs_are_said_to_be_no_money() -> None:
     assert "no sum of money" in describe_declared_costs(COSTS)
     assert "no sum of money" not in describe_declared_costs(COSTS.model_copy(update={"unit": "EUR"}))
+
+
+def test_the_best_and_the_worst_period_are_named_by_metric_and_bias() -> None:
+    periods = pd.DataFrame(
+        {
+            "period": ["2013-08 (1 day)", "2013-09", "2013-10", "2013-11"],
+            "true": [0.11, 0.2, 0.3, 0.1],
+            "prediction": [0.25, 0.2, 0.25, 0.1],
+            "model": [0.75, 0.6, 0.8, np.nan],
+        }
+    )
+    assert describe_spread(summarise_spread(periods, "month"), "roc_auc") == (
+        "By month, its roc_auc is between 0.600 in 2013-09 and 0.800 in 2013-10, its mean prediction minus the mean "
+        "outcome between -0.050 in 2013-10 and +0.140 in 2013-08 (1 day)."
+    )
+    assert describe_spread(summarise_spread(periods.head(1), "month"), "roc_auc") == ""
 
 
 def test_groups_have_the_metric_of_their_rows_and_of_the_others() -> None:

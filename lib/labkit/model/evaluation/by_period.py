@@ -78,27 +78,26 @@ def summarise_spread(periods: pd.DataFrame, unit: str) -> dict[str, Any]:
     return spread
 
 
-def describe_spread(spread: Mapping[str, Any], metric: str) -> list[str]:
-    """Return sentences about what `summarise_spread` found; none if it is empty.
+def describe_spread(spread: Mapping[str, Any], metric: str) -> str:
+    """Return what `summarise_spread` found as a sentence; empty if it found nothing.
 
     Examples
     --------
     >>> ends = {"low": [0.58, "2013-09"], "high": [0.7, "2013-10"]}
-    >>> print(*describe_spread({"unit": "month", "metric": ends, "bias": ends}, "roc_auc"), sep="\\n")
-    By month, its roc_auc is between 0.580 in 2013-09 and 0.700 in 2013-10.
-    By month, its mean prediction minus the mean outcome is between +0.580 in 2013-09 and +0.700 in 2013-10.
+    >>> describe_spread({"unit": "month", "metric": ends, "bias": ends}, "f1").split(", its mean")[0]
+    'By month, its f1 is between 0.580 in 2013-09 and 0.700 in 2013-10'
     """
     if not spread:
-        return []
-    lines = []
-    for name, named, sign in (("metric", metric, ""), ("bias", "mean prediction minus the mean outcome", "+")):
+        return ""
+    spans = []
+    for name, sign in (("metric", ""), ("bias", "+")):
         values, periods = zip(*(spread[name][end] for end in ("low", "high")), strict=True)
-        shown = [
-            f"{sign}{text}" if value > 0 else text for value, text in zip(values, format_column(values), strict=True)
-        ]
-        first, last = (f"{value} in {period}" for value, period in zip(shown, periods, strict=True))
-        lines.append(f"By {spread['unit']}, its {named} is between {first} and {last}.")
-    return lines
+        shown = [sign * (value > 0) + text for value, text in zip(values, format_column(values), strict=True)]
+        spans.append(" and ".join(f"{value} in {period}" for value, period in zip(shown, periods, strict=True)))
+    return (
+        f"By {spread['unit']}, its {metric} is between {spans[0]}, its mean prediction minus the mean outcome between "
+        f"{spans[1]}."
+    )
 
 
 def compute_by_period(

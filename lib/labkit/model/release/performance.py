@@ -183,8 +183,8 @@ def list_periods(metrics: Mapping[str, Any], subject: Subject = GENERIC) -> list
         f"| {period} | {found['rows']:,} | {' | '.join(format_cells(found))} | {mean} |"
         for (period, found), mean in sorted(zip(periods.items(), means, strict=True))
     ]
-    spread = [f"- {line}" for line in describe_spread(metrics.get("spread") or {}, metrics["metric"])]
-    return [*head, *rows, "", *spread, *([""] if spread else [])]
+    spread = describe_spread(metrics.get("spread") or {}, metrics["metric"])
+    return [*head, *rows, "", *([spread, ""] if spread else [])]
 
 
 def list_groups(metrics: Mapping[str, Any]) -> list[str]:
