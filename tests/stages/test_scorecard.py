@@ -89,8 +89,9 @@ def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
     assert card["costs"] == (
         "Acting from a probability of 0.224 on flags 18 % of the tumours, catches 44 % of the tumours of class `malignant` "
         "and is right in 30 % of the tumours it flags. It costs 0.493 EUR per tumour [0.437, 0.551]; acting on none costs 0.602, on all 0.849. On the holdout this saves 0.109 [0.023, 0.211] EUR per tumour "
-        "against the cheaper of the two. Declared costs, in EUR: 1 for a false positive, 4 for a false negative."
+        "against the cheaper of the two."
     )
+    assert card["savings"] == ["Declared costs, in EUR: 1 for a false positive, 4 for a false negative."]
     found["saving"]["low"] = -0.023
     write_json(place, {**EVALUATION, "threshold": found})
     card = make_scorecard(load_params("breast_cancer"), GATE, 1, [])

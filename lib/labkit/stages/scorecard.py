@@ -81,6 +81,7 @@ def make_scorecard(
         f"{format_share(evaluation['confidence'])} interval{describe_scale(params, name)}",
         "baselines": describe_baselines(evaluation, name, unit),
         "costs": describe_costs(params, evaluation, subject),
+        "savings": list_savings(params, evaluation, subject),
         "spread": describe_spread(evaluation.get("spread") or {}, name),
         "checks": [result.to_dict() for result in ordered],
         "counts": describe_counts(ordered),
@@ -150,6 +151,13 @@ def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subje
     return (
         f"Acting from a probability of {format_number(found['threshold'])} on {flagged}. It costs {cost}{unit} per "
         f"{subject.row} [{low}, {high}]; acting on {cheapest[0]} costs {passive[0]}, on {other[0]} {passive[1]}. On "
-        f"the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two. "
-        + " ".join([describe_declared_costs(costs), *describe_savings(evaluation.get("savings") or {}, costs, subject)])
+        f"the holdout this {words} {format_interval(**saving)}{unit} per {subject.row} against the cheaper of the two."
     )
+
+
+def list_savings(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> list[str]:
+    """Return sentences about declared costs, plain LightGBM and the days of the saving; none without a threshold."""
+    costs = params.evaluation.costs
+    if costs is None or not evaluation.get("threshold"):
+        return []
+    return [describe_declared_costs(costs), *describe_savings(evaluation.get("savings") or {}, costs, subject)]
