@@ -113,6 +113,7 @@ for command in (
     models.rollback,
     models.predict,
     reproduce.reproduce,
+    reproduce.export,
     serve.serve,
     serve.package,
     verify.verify,

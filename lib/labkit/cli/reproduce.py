@@ -64,3 +64,38 @@ def reproduce(
     else:
         print_pairs(found.describe())
     sys.exit(0 if found.is_identical else 1)
+
+
+@click.command(short_help="Write a folder with all that is recorded of a run.")
+@run_argument
+@version_argument
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), metavar="DIR", help="The folder; it must not exist yet."
+)
+@click.option("--data", "has_data", is_flag=True, help="Include the raw tables.")
+@json_option
+def export(run: str, version: int | None, *, folder: Path | None, has_data: bool, is_json: bool) -> None:
+    """Write one folder with all that is recorded of a run, to be kept: for an auditor, or for good.
+
+    It holds the record, the code as it was, params, lock, digests of the data, pages, the model and its card, and a
+    README that shows how to verify it and how to make the run again without this checkout. RUN and MODEL are as in
+    `labkit reproduce`. By default, the folder is beside the checkout. Strings that look like secrets are redacted.
+
+    \b
+    labkit export diabetes
+    labkit export diabetes 3 --to audit/diabetes-3 --data
+    """
+    from labkit.reproduction.export import export_run
+    from labkit.reproduction.recorded_run import find_recorded_run
+
+    try_to_close_gone(is_json=is_json)
+    os.environ.update(paths.make_environment())
+    show = partial(echo, is_error=is_json)
+    made = export_run(find_recorded_run(run, version), show=show, folder=folder, has_data=has_data)
+    if is_json:
+        print_json(made.to_dict())
+        return
+    for one in made.missing:
+        echo(f"missing: {one}")
+    for one in made.redacted:
+        echo(f"redacted: {one}")

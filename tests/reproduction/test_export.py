@@ -1,0 +1,96 @@
+"""A run is exported as one folder, which verifies itself and from which the run is made again."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from labkit.errors import DiskError
+from labkit.reproduction.export import SUMS, check_sums, copy_without_secrets, write_sums
+from labkit.storage.digests import compute_digest
+
+from tests.conftest import call_in_process, call_labkit
+from tests.git import call_git, commit_all
+from tests.run.small import make_small
+from tests.shared_server import SharedServer
+
+TOKEN = "ghp_" + "x" * 36
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, store: Path, shared_server: SharedServer) -> Path:
+    """Return a checkout with an untracked module and a token in the commit, in which one run was made."""
+    root = make_small(tmp_path_factory.mktemp("export") / "checkout", "eda", store=store, eda="import helper")
+    shared_server.lend(root)
+    (root / "notebooks" / "access.py").write_text(f'token = "{TOKEN}"\n')
+    commit_all(root, "token")
+    (root / "notebooks" / "helper.py").write_text("rate = 2\n")
+    done = call_labkit(root, "run", "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("export")
+def test_folder_holds_what_was_recorded_and_makes_the_run_again(
+    root: Path, tmp_path: Path, shared_server: SharedServer
+) -> None:
+    [kept] = (root / ".labkit" / "runs").iterdir()
+    before = call_git(root, "status", "--porcelain", "--ignored")
+    done = call_in_process(root, "export", kept.name, "--to", str(tmp_path / "kept"), "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert call_git(root, "status", "--porcelain", "--ignored") == before
+    assert call_git(root, "worktree", "list").count("\n") == 1
+    folder, result = tmp_path / "kept", json.loads(done.stdout)
+    assert result["missing"] == ["a model: this run did not release one"]
+    assert result["redacted"] == {"notebooks/access.py": compute_digest(root / "notebooks" / "access.py")}
+    assert TOKEN not in "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+    subprocess.run(["sha256sum", "--quiet", "--strict", "-c", SUMS], cwd=folder, check=True)
+    assert (folder / "record.json").read_bytes() == (kept / "record.json").read_bytes()
+    assert {path.name for path in (folder / "pages").iterdir()} == {"01_eda.html", "01_eda.ipynb", "01_eda.json"}
+    code = folder / "code"
+    assert (code / "notebooks" / "helper.py").read_text() == "rate = 2\n"
+    call_git(code, "init", "-q")
+    commit_all(code, "code")
+    assert call_labkit(shared_server.lend(code), "run", "small").returncode == 0
+    outputs = json.loads((folder / "data.json").read_text())["outputs"]
+    assert outputs == {path: compute_digest(code / path) for path in outputs}
+    assert "labkit run small" in (folder / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("export")
+def test_existing_folder_is_refused_and_nothing_is_left_after_an_error(root: Path, tmp_path: Path) -> None:
+    [kept] = (root / ".labkit" / "runs").iterdir()
+    done = call_in_process(root, "export", kept.name, "--to", str(tmp_path))
+    assert (done.returncode, done.stderr) == (2, f"labkit: {tmp_path}: exists: name a new folder with --to\n")
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy, symlinks=True)
+    [params] = copy.glob("mlruns/small/*/artifacts/small.yaml")
+    params.write_text("experiment: other\n")
+    done = call_in_process(copy, "export", kept.name, "--to", str(tmp_path / "kept"))
+    assert done.returncode == 2
+    assert "small.yaml in MLflow is not the one that was recorded" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_changed_missing_and_new_files_do_not_pass(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    write_sums(tmp_path)
+    check_sums(tmp_path)
+    (tmp_path / "a").write_text("2")
+    with pytest.raises(DiskError, match="not what was written: a:"):
+        check_sums(tmp_path)
+    (tmp_path / "a").unlink()
+    (tmp_path / "b").write_text("1")
+    with pytest.raises(DiskError, match="a; b"):
+        check_sums(tmp_path)
+
+
+def test_only_text_with_secrets_is_changed(tmp_path: Path) -> None:
+    for name, content in (("plain", b"rate = 2\r\n"), ("binary", b"\xff" + TOKEN.encode()), ("secret", TOKEN.encode())):
+        (tmp_path / name).write_bytes(content)
+        is_changed = copy_without_secrets(tmp_path / name, tmp_path / "copies" / name)
+        assert is_changed == (name == "secret")
+        assert ((tmp_path / "copies" / name).read_bytes() == content) != is_changed
