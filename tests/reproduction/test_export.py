@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from labkit.errors import DiskError
-from labkit.reproduction.export import SUMS, check_sums, copy_without_secrets, write_sums
+from labkit.reproduction.export import SUMS, check_sums, copy_without_secrets, is_code, write_sums
 from labkit.storage.digests import compute_digest
 
 from tests.conftest import call_in_process, call_labkit
@@ -73,6 +73,18 @@ def test_existing_folder_is_refused_and_nothing_is_left_after_an_error(root: Pat
     assert done.returncode == 2
     assert "small.yaml in MLflow is not the one that was recorded" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_links_out_of_the_code_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("private")
+    root = tmp_path / "code"
+    (root / ".dvc").mkdir(parents=True)
+    for name in ("a.py", ".git", ".dvc/config.local", ".dvc/config"):
+        (root / name).write_text("")
+    (root / "link").symlink_to(tmp_path / "outside")
+    (root / "inner").symlink_to("a.py")
+    names = ("a.py", "inner", ".dvc/config", "link", ".git", ".dvc/config.local")
+    assert [name for name in names if is_code(root / name, root)] == ["a.py", "inner", ".dvc/config"]
 
 
 def test_changed_missing_and_new_files_do_not_pass(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def export_code(made: Export, folder: Path, show: Callable[[str], None]) -> None
         place = Path(scratch) / "checkout"
         try:
             root = make_worktree(made.run, place)
-            files = [file for file in list_files(root) if is_code(file.relative_to(root))]
+            files = [file for file in list_files(root) if is_code(file, root)]
             for file in files:
                 name = file.relative_to(root).as_posix()
                 if name.startswith(LIBRARY):
@@ -152,9 +152,11 @@ def export_code(made: Export, folder: Path, show: Callable[[str], None]) -> None
             remove_worktree(place)
 
 
-def is_code(path: Path) -> bool:
-    """Return whether a file of a fresh worktree is one of the commit or its patch."""
-    return path.parts[0] not in NOT_CODE and path.as_posix() != OWN_SETTINGS
+def is_code(file: Path, root: Path) -> bool:
+    """Return whether a file of a fresh worktree is one of the commit or its patch, and no link out of it."""
+    path = file.relative_to(root)
+    is_inside = file.resolve().is_relative_to(root.resolve())
+    return is_inside and path.parts[0] not in NOT_CODE and path.as_posix() != OWN_SETTINGS
 
 
 def copy_without_secrets(source: Path, path: Path) -> bool:
