@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from labkit.errors import HiddenRowsError, ParamsError
 from labkit.params import own_calls
@@ -29,8 +31,9 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("1\n")
         monkeypatch.setattr(own_calls, "TABLES", set())
+        monkeypatch.setattr(own_calls, "WATCHES", [])
         monkeypatch.chdir(tmp_path)
-        hide_tables(["tables/raw.csv"])
+        hide_tables("gym", ["tables/raw.csv"])
         yield folder
 
 
@@ -58,6 +61,23 @@ def test_files_of_the_pipeline_are_not_read(library: Path, source: str, shown: s
     assert str(raised.value).startswith(f"lib/{PACKAGE}/code0.py:2 reads {shown}: own code uses only the rows that")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports what libraries read")
+def test_files_that_a_library_reads_by_itself_are_seen(library: Path) -> None:
+    for name in ("data/gym/clean/holdout.parquet", "data/gym/clean/other.parquet", "tables/rest.parquet"):
+        pd.DataFrame({"a": [1]}).to_parquet(name)
+    pd.read_parquet("data/gym/clean/holdout.parquet")
+    with own_code():
+        call(library, "import pandas as pd; return pd.read_parquet('tables/rest.parquet')")
+        call(library, "import pandas as pd; pd.DataFrame({'a': [1]}).to_parquet('data/gym/clean/other.parquet')")
+    for end in ("", "; 1 / 0"):
+        source = f"import pyarrow.parquet as pq; pq.read_table('data/gym/clean/holdout.parquet'){end}"
+        with (
+            pytest.raises(HiddenRowsError, match="^reads data/gym/clean/holdout.parquet: own code uses only"),
+            own_code(),
+        ):
+            call(library, source)
+
+
 def test_a_read_is_reported_even_if_its_error_is_caught(library: Path) -> None:
     source = "import contextlib\n    with contextlib.suppress(Exception): open('data/gym/members.csv')"
     for end in ("", "\n    1 / 0"):
@@ -67,7 +87,8 @@ def test_a_read_is_reported_even_if_its_error_is_caught(library: Path) -> None:
         pass
 
 
-def test_other_files_and_other_code_are_not_disturbed(library: Path) -> None:
+def test_other_files_and_other_code_are_not_disturbed(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_calls, "WATCHES", [])  # as in a process that works on no experiment, such as a service
     (library / "prices.csv").write_text("2\n")
     (library / "shortcut.csv").symlink_to("prices.csv")
     with own_code():

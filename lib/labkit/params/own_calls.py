@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -17,6 +17,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import HiddenRowsError, ParamsError
+from labkit.params.file_watch import FileWatch
 from labkit.paths import show_path
 
 REMEDY = (
@@ -44,6 +45,8 @@ class Hidden(threading.local):
 HIDDEN = Hidden()
 TABLES: set[Path] = set()
 """Files of the raw tables of the experiments that this process has worked on."""
+WATCHES: list[FileWatch] = []
+"""The watch of this process, once an experiment is worked on."""
 HOOKS: list[Callable[..., None]] = []
 """The audit hook, once it is installed; it cannot be removed."""
 
@@ -52,7 +55,7 @@ HOOKS: list[Callable[..., None]] = []
 def own_code() -> Iterator[None]:
     """Call the user's own code in this block, where it has no reason to read data by itself.
 
-    Seen is what Python opens, in this thread: not what a library opens by itself, such as `pyarrow.parquet`.
+    What Python opens in this thread is refused with the line; what a library opens is seen afterwards, on Linux.
 
     Raises
     ------
@@ -64,23 +67,25 @@ def own_code() -> Iterator[None]:
     if not HOOKS:
         HOOKS.append(refuse_reads)
         sys.addaudithook(refuse_reads)
+    note_libraries(WATCHES, is_own=HIDDEN.depth > 0)
     HIDDEN.depth += 1
-    before = len(HIDDEN.reads)
+    before, cause = len(HIDDEN.reads), None
     try:
         with without_exits():
             yield
     except HiddenRowsError:
         raise
     except Exception as error:
-        if len(HIDDEN.reads) > before:
-            raise HiddenRowsError(HIDDEN.reads[before]) from error
-        raise
+        cause = error
+        if len(HIDDEN.reads) == before and not note_libraries(WATCHES):
+            raise
     finally:
+        note_libraries(WATCHES)
         HIDDEN.depth -= 1
         found = HIDDEN.reads[before:]
         del HIDDEN.reads[before:]
     if found:
-        raise HiddenRowsError(found[0])
+        raise HiddenRowsError(found[0]) from cause
 
 
 @contextmanager
@@ -111,9 +116,27 @@ def is_raised(trace: TracebackType | None) -> bool:
     return bool(code) and trace is not None and dis.opname[code[trace.tb_lasti]] == "RAISE_VARARGS"
 
 
-def hide_tables(files: Iterable[str]) -> None:
-    """Hide the files of raw tables, given by their paths in the checkout, from own code in this process."""
+def hide_tables(experiment: str, files: Iterable[str]) -> None:
+    """Hide the data of an experiment from own code in this process: what stages write, and files of raw tables.
+
+    Parameters
+    ----------
+    files
+        Paths of the raw tables in the checkout.
+    """
     TABLES.update((paths.find_root() / file).resolve() for file in files)
+    if not WATCHES:
+        WATCHES.append(FileWatch())
+    data = paths.find_data_dir(experiment).resolve()
+    below = [data, *(path for path in data.rglob("*") if path.is_dir())] if data.is_dir() else []
+    WATCHES[0].add({*below, *(table.parent for table in TABLES if table.parent.is_dir())})
+
+
+def note_libraries(watches: Sequence[FileWatch], *, is_own: bool = True) -> bool:
+    """Note the hidden files that libraries have read by themselves, and return whether there are any."""
+    shown = [shown for watch in watches for path in watch.list_read() if is_own and (shown := find_hidden(path))]
+    HIDDEN.reads += [f"reads {one}: {REMEDY}" for one in shown]
+    return bool(shown)
 
 
 def refuse_reads(event: str, arguments: tuple[Any, ...]) -> None:

@@ -352,7 +352,7 @@ def start_step(name: str, experiment: str, overrides: Mapping[str, Any] | None, 
     with trace.paused():
         params = load.load_params(experiment)
     OWN_METRICS.use(params.evaluation.metrics)
-    hide_tables(params.data.files)
+    hide_tables(experiment, params.data.files)
     if name not in SECTIONS:
         with trace.paused():
             return start_own(name, params, overrides, catalogue)

@@ -101,7 +101,7 @@ def check_own_code(params: Params, describe: Callable[[Sequence[str | int]], str
         Gives the place of a key for messages; by default that in the params file.
     """
     describe = describe or partial(describe_key, params.experiment)
-    hide_tables(params.data.files)
+    hide_tables(params.experiment, params.data.files)
     for code in find_own_code(params):
         resolve_callable(code.text, where=describe(code.keys))
     training, target = params.training, params.data.target
