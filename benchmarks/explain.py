@@ -1,6 +1,6 @@
 """How long an explanation takes, and how exactly it adds up, by kind of model.
 
-python benchmarks/explain.py        about a minute on two cores; prints a table for SERVING.md
+python benchmarks/explain.py        about two minutes on two cores; prints a table for SERVING.md
 """
 
 import json
@@ -24,7 +24,8 @@ from side_by_side import describe_machine
 N_ROWS, N_EXPLAINED, N_ROUNDS = 5000, 20, 3
 CASES = [
     *((name, "two classes") for name in ("linear", "hist_gradient_boosting", "lightgbm", "random_forest")),
-    *(("hist_gradient_boosting", task) for task in ("four classes", "regression")),
+    *((name, task) for task in ("four classes", "regression") for name in ("hist_gradient_boosting", "random_forest")),
+    ("extra_trees", "four classes"),
 ]
 
 

@@ -71,16 +71,16 @@ def test_two_clones_work_as_one_team(team: Team) -> None:
     commit_all(alice)
 
     subprocess.run(["git", "clone", "-q", str(alice), str(bob)], check=True)
-    assert "outputs of 7 stages in place" in team.call(bob, LABKIT, "pull")
+    assert "outputs of 8 stages in place" in team.call(bob, LABKIT, "pull")
     states = team.call(bob, LABKIT, "status", "diabetes")
-    assert states.count("up to date") == 7
+    assert states.count("up to date") == 8
     assert "stale" not in states
     rows = pd.read_parquet(bob / "data" / "diabetes" / "raw" / "patients.parquet")
     rows.drop(columns="target").to_csv(bob / "patients.csv", index=False)
     output = team.call(bob, LABKIT, "predict", "diabetes", "patients.csv", "predictions.csv")
     assert output.startswith(f"{len(rows)} rows predicted with diabetes version 1 ")
     assert "version 1 is already the champion" in team.call(bob, LABKIT, "run", "diabetes")
-    assert len(list((bob / "reports" / "diabetes").glob("0*.html"))) == 6, "pages come from the store"
+    assert len(list((bob / "reports" / "diabetes").glob("0*.html"))) == 7, "pages come from the store"
 
     # Both at once, bob with a model of his own.
     running = team.start(bob, LABKIT, "run", "diabetes", "-S", "training.models=[dummy,decision_tree]")

@@ -38,6 +38,8 @@ PLACES = {
     "predictions": "evaluation/predictions.parquet",
     "plots": "evaluation/plots",
     "release": "release",
+    "importance": "explanation/importance.parquet",
+    "explanation": "explanation/explanation.json",
 }
 CONTRACT = "contract.json"
 ARRAYS = ".npz"

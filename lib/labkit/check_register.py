@@ -320,4 +320,19 @@ REGISTER: dict[str, Definition] = {
         "What looks wrong here was not in the data of the last run, and nothing is declared for it.",
         "Correct the source, or declare a fix in `wrangling`; `01_eda` shows each finding.",
     ),
+    "LK901": Definition(
+        "Explained predictions", "What it relies on",
+        "The explanations are of other predictions than those that were evaluated.",
+        "Run the stage `deploy` again; set `deploy.onnx: false` if it remains.",
+    ),
+    "LK902": Definition(
+        "Precision of explanations", "Why single rows",
+        "Explanations would differ much with other background rows, on this page and in the service.",
+        "Raise `deploy.background_rows`.",
+    ),
+    "LK903": Definition(
+        "Groups among the inputs", "What it relies on",
+        "The model takes a column whose groups it has to treat alike, and predictions depend on it directly.",
+        "Drop the column from the inputs in `features.drop` unless its use is justified.",
+    ),
 }  # fmt: skip

@@ -93,7 +93,9 @@ def find_free(kind: Any, place: str) -> list[str]:
     return [one for part in typing.get_args(kind) for one in find_free(part, place)]
 
 
-@pytest.mark.parametrize("stage", ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"])
+@pytest.mark.parametrize(
+    "stage", ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy", "explanation"]
+)
 def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stage: str) -> None:
     """A name of a column as a key, or a string with a line separator, cannot be read again as it was."""
     declared = load_declarations("diabetes")[stage]
@@ -106,7 +108,7 @@ def test_what_dvc_copies_holds_numbers_and_fixed_words_only(checkout: Path, stag
 WORDS = ("question", "row", "data.target.labels", "data.columns")
 
 
-@pytest.mark.parametrize("stage", ["eda", "wrangling", "features", "evaluation", "deploy"])
+@pytest.mark.parametrize("stage", ["eda", "wrangling", "features", "evaluation", "deploy", "explanation"])
 def test_stage_that_shows_words_runs_again_when_they_change(checkout: Path, stage: str) -> None:
     assert tuple(find_wordings(Params)) == WORDS
     assert set(WORDS) <= set(load_declarations("diabetes")[stage].digested)
@@ -115,8 +117,11 @@ def test_stage_that_shows_words_runs_again_when_they_change(checkout: Path, stag
 @pytest.mark.parametrize(
     ("settings", "stages"),
     [
-        (["question=How far?", "row=person"], {"eda", "wrangling", "features", "evaluation", "deploy"}),
-        (["data.columns.age.unit=months"], {"source", "eda", "wrangling", "features", "evaluation", "deploy"}),
+        (["question=How far?", "row=person"], {"eda", "wrangling", "features", "evaluation", "deploy", "explanation"}),
+        (
+            ["data.columns.age.unit=months"],
+            {"source", "eda", "wrangling", "features", "evaluation", "deploy", "explanation"},
+        ),
         (["evaluation.worst_slices=3"], {"evaluation"}),
     ],
 )

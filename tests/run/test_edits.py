@@ -25,7 +25,7 @@ from tests.conftest import ROOT, call_labkit, make_checkout, make_environment
 from tests.preloaded import DVC
 from tests.shop import SHOP, change, write_tables
 
-ALL = ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy"]
+ALL = ["source", "eda", "wrangling", "features", "training", "evaluation", "deploy", "explanation"]
 pytestmark = pytest.mark.xdist_group("edits")
 
 
@@ -48,7 +48,7 @@ class Shop:
 
     def run_labkit(self) -> list[str]:
         """Run what has changed, and return the stages that ran, in the pipeline's order."""
-        printed = self.call("run", "shop", "--until", "deploy")
+        printed = self.call("run", "shop", "--until", "explanation")
         return sorted(re.findall(r"^(\w+) +ran ", printed, re.MULTILINE), key=ALL.index)
 
     def run_dvc(self, *, is_cache_used: bool) -> list[str]:
@@ -60,7 +60,9 @@ class Shop:
         shown = declared.replace("persist: true", "persist: false") if is_cache_used else declared
         (self.root / "dvc.yaml").write_text(shown)
         environment = {**make_environment(self.root), "PYTHONPATH": str(self.root / "lib")}
-        done = preloaded.run([DVC, "repro", "eda@shop", "deploy@shop"], cwd=self.root, env=environment, timeout=600)
+        done = preloaded.run(
+            [DVC, "repro", "eda@shop", "explanation@shop"], cwd=self.root, env=environment, timeout=600
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         first, *ran = re.findall(r"(?:Running stage|Stage) '(\w+)@shop'(?:$|:| is cached)", done.stdout, re.MULTILINE)
         assert first == "fingerprint"
@@ -191,14 +193,14 @@ INERT: list[tuple[str, Callable[[Shop], None]]] = [
 EDITS: list[tuple[str, Callable[[Shop], None], list[str]]] = [
     ("variable renamed",                  rename,                                                          ["training"]),
     ("literal that only the page shows",  lambda shop: shop.edit_cell("05_evaluation", '"most": 15', '"most": 14'),      ["evaluation"]),
-    ("literal that changes the features", lambda shop: shop.edit_cell("03_features", "made.drop(", "made.head(200).drop("),  ["features", "training", "evaluation", "deploy"]),
+    ("literal that changes the features", lambda shop: shop.edit_cell("03_features", "made.drop(", "made.head(200).drop("),  ["features", "training", "evaluation", "deploy", "explanation"]),
     ("helper beside a notebook, new",     add_helper,                                                                    ["deploy"]),
     ("helper beside a notebook, changed", lambda shop: shop.edit("notebooks/our_words.py", "Hello", "Bye"),              ["deploy"]),
-    ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/data_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features"]),
-    ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/evaluation/metrics.py", "SPARE = 1\n"),        ["wrangling", "features", "training", "evaluation", "deploy"]),
+    ("helper that draws tables",          lambda shop: shop.append("lib/labkit/view/data_plots.py", "SPARE = 1\n"),     ["eda", "wrangling", "features", "explanation"]),
+    ("helper of the evaluation's helper", lambda shop: shop.append("lib/labkit/model/evaluation/metrics.py", "SPARE = 1\n"),        ["wrangling", "features", "training", "evaluation", "deploy", "explanation"]),
     ("helper of everybody's helper",      lambda shop: shop.append("lib/labkit/features/expressions.py", "SPARE = 1\n"),     ALL),
-    ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training", "evaluation", "deploy"]),
-    ("param that changes the metrics",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy"]),
+    ("param of one stage",                lambda shop: shop.edit("params/shop.yaml", "folds: 3", "folds: 4"),            ["training", "evaluation", "deploy", "explanation"]),
+    ("param that changes the metrics",    lambda shop: shop.edit("params/shop.yaml", "samples: 100", "samples: 120"),    ["evaluation", "deploy", "explanation"]),
     ("pin in the lock",                   lambda shop: shop.edit("requirements.lock", "==", "==1!"),                     ALL),
     ("one byte of the data",              lambda shop: shop.edit("tables/orders.csv", ",book,", ",book2,"),              ALL),
 ]
@@ -263,7 +265,7 @@ def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
     table = shop.root / "data/shop/features/training.parquet"
     rows, page = table.read_bytes(), shop.publish("03_features")
     shop.edit_cell("03_features", "made.head(200)", "made.head(190)")
-    assert shop.run_labkit() == ["features", "training", "evaluation", "deploy"]
+    assert shop.run_labkit() == ["features", "training", "evaluation", "deploy", "explanation"]
     assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (False, False)
     shop.edit_cell("03_features", "made.head(190)", "made.head(200)")
     assert shop.run_labkit() == []

@@ -51,9 +51,9 @@ def test_notebook_becomes_a_stage_of_its_experiment_and_nothing_else_changes(roo
     assert (root / "dvc.yaml").read_text() == before
     assert call_for_message("stages", "--update")[1].endswith("dvc.yaml: updated\n")
     after = (root / "dvc.yaml").read_text()
-    start, end = after.index("  segments:\n"), after.index("  publish:\n")
+    start, end = after.index("  segments:\n"), after.index("  explanation:\n")
     assert after[:start] + after[end:] == before
-    assert dvc_repo.list_stages("diabetes")[-2:] == ["segments", "publish"]
+    assert dvc_repo.list_stages("diabetes")[-3:] == ["segments", "explanation", "publish"]
     assert "segments" not in dvc_repo.list_stages("flights")
     assert "segments" not in load_declarations("flights")
     declared = load_declarations("diabetes")["segments"]
@@ -69,10 +69,10 @@ def test_notebook_becomes_a_stage_of_its_experiment_and_nothing_else_changes(roo
 
 
 def test_shared_notebook_is_a_stage_of_every_experiment_and_reads_from_another(own: Path) -> None:
-    write_table(own / "notebooks" / "09_late.ipynb", reads="`row_features`", writes="`late.json`")
+    write_table(own / "notebooks" / "10_late.ipynb", reads="`row_features`", writes="`late.json`")
     write_table(own / "notebooks" / "diabetes" / "08_more.ipynb", reads="`sizes`", writes="`more.json`")
     assert call_for_message("stages", "--update")[0] == 0
-    assert dvc_repo.list_stages("diabetes")[-4:] == ["segments", "more", "late", "publish"]
+    assert dvc_repo.list_stages("diabetes")[-5:] == ["segments", "more", "explanation", "late", "publish"]
     assert dvc_repo.list_stages("flights")[-2:] == ["late", "publish"]
     assert "data/diabetes/segments/sizes.json" in load_declarations("diabetes")["more"].inputs
     assert "data/flights/features/row_features.npz" in load_declarations("flights")["late"].inputs
@@ -149,7 +149,7 @@ def add(name: str, **table: str) -> Callable[[Path], None]:
 
 def add_circle(root: Path) -> None:
     add("08_left.ipynb", reads="`right`", writes="`left.json`")(root)
-    add("09_right.ipynb", reads="`left`", writes="`right.json`")(root)
+    add("10_right.ipynb", reads="`left`", writes="`right.json`")(root)
 
 
 def lose_parameters(root: Path) -> None:
@@ -177,12 +177,12 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "later stage": (
         add("08_more.ipynb", reads="`late`"),
-        f"{PLACE}reads `late`, which 09_late.ipynb writes later: give this notebook a higher number",
+        f"{PLACE}reads `late`, which 10_late.ipynb writes later: give this notebook a higher number",
     ),
     "circle": (
         add_circle,
         "notebooks/diabetes/08_left.ipynb, cell cell-0, line 7: each reads what the next writes, in a circle: "
-        "08_left → 09_right → 08_left: break it",
+        "08_left → 10_right → 08_left: break it",
     ),
     "no table": (lose_table, f"{OWN}: no table `| reads | writes | parameters |` that declares its stage: "),
     "no separator": (
@@ -214,7 +214,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_what_cannot_be_is_one_message_before_anything_starts(own: Path, case: str) -> None:
     damage, message = BAD[case]
     if case == "later stage":
-        add("09_late.ipynb", writes="`late.json`")(own)
+        add("10_late.ipynb", writes="`late.json`")(own)
     damage(own)
     before = (own / "dvc.yaml").read_text()
     for arguments in (["run", "diabetes"], ["stages"], ["stages", "--update"], ["stage", "segments", "diabetes"]):

@@ -121,6 +121,15 @@ class Deploy(Section):
     )
 
 
+class ExplanationPage(Section):
+    """What the page about explanation shows."""
+
+    rows: int = Field(200, ge=10, le=5000, description="holdout rows whose predictions are explained, drawn at random")
+    columns: int = Field(
+        6, ge=1, le=20, description="columns, the most important first, for which the change of predictions is drawn"
+    )
+
+
 AnyCheckCode = Annotated[str, Field(pattern=f"^(LK[0-9]{{3}}|{OWN_CHECK_CODE})$")]
 """Code of a check of labkit's or of the user's own."""
 
@@ -163,6 +172,7 @@ class Params(Section):
     training: Training
     evaluation: Evaluation
     deploy: Deploy
+    explanation: ExplanationPage = Field(ExplanationPage(), description="what the page about explanation shows")
     checks: Checks = Field(Checks(), description="which results of checks are known and accepted")
     monitoring: Monitoring = Field(
         Monitoring(), description="what follows from findings about the rows in service, and where new ones arrive"
@@ -195,4 +205,4 @@ class Params(Section):
         return self
 
 
-SECTIONS = ("data", "eda", "wrangling", "features", "training", "evaluation", "deploy")
+SECTIONS = ("data", "eda", "wrangling", "features", "training", "evaluation", "deploy", "explanation")

@@ -13,7 +13,7 @@ import numpy as np
 
 from labkit.errors import DataError, ModelError, get_first_line
 from labkit.features.arrays import make_times
-from labkit.model.explanation.shapley import Explanation, explain_row
+from labkit.model.explanation.shapley import Explanation, choose_output, explain_rows
 from labkit.model.release import runtime
 from labkit.serving.fed_outcomes import FedOutcomes
 from labkit.serving.fed_tables import FedTables, open_fed_tables
@@ -114,10 +114,7 @@ class Engine:
 
     def explain(self, columns: Columns, background: Columns) -> list[Explanation]:
         """Explain the prediction of each of some rows; parameters as `RowReader.make_columns` returns them."""
-        given, compared = self.convert_times(columns), self.convert_times(background)
-        n_rows = len(next(iter(given.values())))
-        rows = [{name: values[[place]] for name, values in given.items()} for place in range(n_rows)]
-        return [explain_row(self.opened.predict_columns, row, compared) for row in rows]
+        return explain_rows(self.opened.predict_columns, self.convert_times(columns), self.convert_times(background))
 
     def convert_times(self, columns: Columns) -> dict[str, np.ndarray]:
         """Return columns with times in place of strings: a row is predicted a thousand times to explain it."""
@@ -132,7 +129,7 @@ class Engine:
         classes, place, of_class = self.facts.get("classes"), 0, {}
         if classes:
             positive = self.facts.get("positive")
-            place = int(found.prediction.argmax()) if positive is None else classes.index(positive)
+            place = choose_output(found.prediction, None if positive is None else classes.index(positive))
             of_class = {"class": classes[place]}
         errors = [None if np.isnan(error) else error for error in found.errors[:, place].tolist()]
         return {

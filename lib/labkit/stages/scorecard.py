@@ -111,6 +111,7 @@ def collect_checks(data: Path, evaluation: Mapping[str, Any], checks: Sequence[C
         *load_checks(data / PLACES["split"]),
         *load_checks(data / PLACES["choice"]),
         *map(CheckResult.from_dict, evaluation.get("checks", [])),
+        *load_checks(data / PLACES["explanation"]),
         *map(from_gate, checks),
     ]
     return list({result.code: result for result in stored}.values())

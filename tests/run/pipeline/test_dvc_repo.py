@@ -25,7 +25,7 @@ from tests.own_store import work_in
 from tests.shared_server import SharedServer
 from tests.wording import find_wrong_words
 
-NOTEBOOKS = ["eda", "wrangling", "features", "training", "evaluation", "deploy"]
+NOTEBOOKS = ["eda", "wrangling", "features", "training", "evaluation", "deploy", "explanation"]
 pytestmark = pytest.mark.xdist_group("pipeline")
 
 
@@ -63,7 +63,7 @@ def test_run_names_every_stage_once_and_ends_with_its_result_and_where_to_look(f
     assert (root / "reports" / "index.html").is_file()
 
 
-def test_one_parent_six_children_and_candidates_all_ended(root: Path) -> None:
+def test_one_parent_seven_children_and_candidates_all_ended(root: Path) -> None:
     runs = find_runs(root)
     assert {run.info.status for run in runs} == {"FINISHED"}
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -165,7 +165,7 @@ def test_status_shows_that_nothing_is_stale(root: Path) -> None:
     done = call_in_process(root, "status", "diabetes")
     assert done.returncode == 0
     assert "stale" not in done.stdout
-    assert done.stdout.count("up to date") == 7
+    assert done.stdout.count("up to date") == 8
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_second_run_runs_no_notebook_and_publishes_nothing(root: Path) -> None:
     pages = {path: path.stat().st_mtime_ns for path in (root / "reports" / "diabetes").glob("0*")}
     done = call_in_process(root, "run", "diabetes")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("  up to date ") == 7
+    assert done.stdout.count("  up to date ") == 8
     assert "version 1 is already the champion" in done.stdout
     assert get_champion(root) == before
     assert len(find_runs(root)) == n_runs
@@ -192,7 +192,7 @@ def test_plain_dvc_agrees_that_there_is_nothing_to_do(root: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("didn't change, skipping") == 7
+    assert done.stdout.count("didn't change, skipping") == 8
     assert "Running stage 'publish@diabetes'" in done.stdout
 
 

@@ -5,6 +5,7 @@ Each returns a `labkit.model.evaluation.gate.Check` whose evidence names what wa
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,10 +106,24 @@ class DeclaredGroups:
         As returned by `labkit.model.evaluation.fairness.measure_groups`, of all columns; empty if none are declared.
     check
         As returned by `check_declared_groups`; None if none are declared.
+    differences
+        As returned by `compare_declared_groups`.
     """
 
     table: pd.DataFrame
     check: Check | None
+    differences: Sequence[Difference] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the groups and the differences between them as plain data."""
+        differences = [
+            {
+                "column": one.column, "rate": one.rate, "highest": one.highest[0], "lowest": one.lowest[0],
+                **one.difference.to_dict(), "left_out": one.n_left_out,
+            }
+            for one in self.differences
+        ]  # fmt: skip
+        return {"groups": self.table.to_dict("records"), "group_differences": differences}
 
 
 def evaluate_groups(
@@ -116,15 +131,16 @@ def evaluate_groups(
 ) -> DeclaredGroups:
     """Measure the declared groups one by one, and check the differences between them."""
     limits, evaluation = params.evaluation.gate.fairness, params.evaluation
-    check = check_declared_groups(params, holdout, ours, threshold, blocks=blocks)
-    if limits is None or check is None:
+    differences = compare_declared_groups(params, holdout, ours, threshold, blocks=blocks)
+    if limits is None or differences is None:
         return DeclaredGroups(pd.DataFrame(), None)
+    check = check_differences(params, differences, ours)
     decided, drawn = apply_threshold(ours, threshold), {"n_samples": evaluation.bootstrap_samples, "seed": params.seed}
     tables = [
         measure_groups(holdout[name], decided, confidence=evaluation.confidence, blocks=blocks, **drawn)
         for name in limits.columns
     ]
-    return DeclaredGroups(pd.concat(tables, ignore_index=True), check)
+    return DeclaredGroups(pd.concat(tables, ignore_index=True), check, differences)
 
 
 def apply_threshold(ours: Predictions, threshold: float | None) -> Predictions:
@@ -142,6 +158,20 @@ def check_declared_groups(
     DataError
         The holdout does not have a declared column.
     """
+    found = compare_declared_groups(params, holdout, ours, threshold, blocks=blocks)
+    return None if found is None else check_differences(params, found, ours)
+
+
+def compare_declared_groups(
+    params: Params, holdout: pd.DataFrame, ours: Predictions, threshold: float | None, *, blocks: Blocks
+) -> list[Difference] | None:
+    """Return the largest differences between the groups of each declared column; None if none are declared.
+
+    Raises
+    ------
+    DataError
+        The holdout does not have a declared column.
+    """
     limits, evaluation = params.evaluation.gate.fairness, params.evaluation
     if limits is None:
         return None
@@ -150,19 +180,26 @@ def check_declared_groups(
             f"evaluation.gate.fairness.columns: the clean rows have no column {missing[0]!r}: "
             "do not drop it in `wrangling.drop`, or leave it out"
         )
-    decided, confidence = apply_threshold(ours, threshold), evaluation.confidence
-    found = [
+    decided = apply_threshold(ours, threshold)
+    return [
         one
         for name in limits.columns
         for one in compare_groups(
-            holdout[name], decided, rates=limits.rates, n_samples=evaluation.bootstrap_samples, confidence=confidence,
-            seed=params.seed, blocks=blocks,
+            holdout[name], decided, rates=limits.rates, n_samples=evaluation.bootstrap_samples,
+            confidence=evaluation.confidence, seed=params.seed, blocks=blocks,
         )
     ]  # fmt: skip
+
+
+def check_differences(params: Params, found: Sequence[Difference], ours: Predictions) -> Check | None:
+    """Check the differences that `compare_declared_groups` returns; None if no columns are declared."""
+    limits = params.evaluation.gate.fairness
+    if limits is None:
+        return None
     compared = {(one.column, one.rate) for one in found}
-    asked = [(name, rate) for name in limits.columns for rate in find_rates(decided, limits.rates)]
+    asked = [(name, rate) for name in limits.columns for rate in find_rates(ours, limits.rates)]
     left_out = [f"{rate} by {name}" for name, rate in asked if (name, rate) not in compared]
-    return check_fairness(found, limits, confidence=confidence, left_out=left_out)
+    return check_fairness(found, limits, confidence=params.evaluation.confidence, left_out=left_out)
 
 
 def check_fairness(

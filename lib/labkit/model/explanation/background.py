@@ -8,6 +8,8 @@ import pandas as pd
 
 from labkit.model.release.runtime import BACKGROUND
 
+WITHOUT_RELEASED = 20
+"""Background rows of the report if the release has none."""
 MOST_RANKED = 5000
 """Training rows, drawn at random, among which the background is chosen."""
 

@@ -93,6 +93,46 @@ def explain_row(
     )
 
 
+def explain_rows(predict: Callable[[Columns], np.ndarray], rows: Columns, background: Columns) -> list[Explanation]:
+    """Explain the prediction of each of some rows; see `explain_row`.
+
+    Parameters
+    ----------
+    rows
+        Their columns, arrays of shape (n_rows,).
+    """
+    n_rows = len(next(iter(rows.values())))
+    each = ({name: values[[place]] for name, values in rows.items()} for place in range(n_rows))
+    return [explain_row(predict, row, background) for row in each]
+
+
+def choose_output(prediction: np.ndarray, positive: int | None) -> int:
+    """Return the place of the output to explain: the class of interest or, without one, the most probable class.
+
+    Parameters
+    ----------
+    prediction
+        Shape (n_outputs,); a number is the only output.
+    positive
+        Place of the class of interest; None without one.
+
+    Examples
+    --------
+    >>> choose_output(np.array([0.7, 0.3]), 1), choose_output(np.array([0.7, 0.3]), None)
+    (1, 0)
+    """
+    return int(prediction.argmax()) if positive is None else positive
+
+
+def count_explaining_rows(n_background: int, n_columns: int) -> int:
+    """Return how many rows are predicted to explain one.
+
+    >>> count_explaining_rows(20, 26)
+    1080
+    """
+    return 2 * choose_used(n_background, n_columns).size * (n_columns + 1)
+
+
 def choose_used(n_background: int, n_columns: int) -> np.ndarray:
     """Return the places of the background rows to use, evenly spaced; shape (n_used,).
 

@@ -100,6 +100,13 @@ class Release:
             is_classifier = self.facts["task"] == "classification"
             return np.asarray(self.pipeline.predict_proba(frame) if is_classifier else self.pipeline.predict(frame))
 
+    def predict_columns(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Predict rows given as raw columns, arrays of shape (n_rows,); otherwise as `predict`."""
+        if self.graph is None:
+            return self.predict(pd.DataFrame(columns))
+        with self.code.active():
+            return self.graph.predict(columns)
+
     def replace_outcomes(self, state: State) -> None:
         """Replace the outcomes that the histories count in predictions."""
         if self.graph is not None:

@@ -1,0 +1,92 @@
+"""Rows whose explanation shows most: a typical one, the most certain ones, one near the threshold, the extremes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.threshold import HALF
+
+
+@dataclass(frozen=True)
+class TellingRow:
+    """A row and why it is shown.
+
+    Attributes
+    ----------
+    title
+        What it is an example of.
+    place
+        Its place among the rows.
+    """
+
+    title: str
+    place: int
+
+
+def find_telling_rows(predictions: Predictions, threshold: float | None = None) -> list[TellingRow]:
+    """Return rows whose explanation is worth reading, each once.
+
+    Parameters
+    ----------
+    threshold
+        Probability of the class of interest from which it is predicted; None if none was chosen.
+
+    Returns
+    -------
+    list of TellingRow
+        Of two classes: the median prediction, the most certain right ones of the class of interest and of the other
+        class, the most certain wrong one, and the one nearest to the threshold. Of more classes: the median
+        certainty, the most certain right and wrong ones, and the one with the closest choice. Of numbers: the median,
+        highest and lowest predictions and the largest error. Those that there are not are left out.
+    """
+    found = find_of_classes(predictions, threshold) if predictions.classes else find_of_numbers(predictions)
+    kept: dict[int, str] = {}
+    for title, place in found.items():
+        kept.setdefault(place, title)
+    return [TellingRow(title, place) for place, title in kept.items()]
+
+
+def find_of_classes(predictions: Predictions, threshold: float | None) -> dict[str, int]:
+    """Return the telling rows of classes by title."""
+    proba, n_classes = predictions.y_proba, len(predictions.classes)
+    certainty, is_right = proba.max(axis=1), predictions.y_pred == predictions.y_true
+    of_interest = proba[:, predictions.positive] if n_classes == 2 else certainty
+    found = {"Typical": find_closest_place(of_interest, float(np.median(of_interest)))}
+    if n_classes == 2:
+        is_positive = predictions.y_pred == predictions.positive
+        sets = {
+            "Most certain and right": is_right & is_positive,
+            "Most certain and right of the other class": is_right & ~is_positive,
+        }
+    else:
+        sets = {"Most certain and right": is_right}
+    for title, is_candidate in (sets | {"Most certain and wrong": ~is_right}).items():
+        if is_candidate.any():
+            found[title] = int(np.where(is_candidate, certainty, -np.inf).argmax())
+    if n_classes == 2:
+        found["Nearest to the threshold"] = find_closest_place(of_interest, HALF if threshold is None else threshold)
+    elif n_classes > 2:
+        first, second = np.sort(proba, axis=1)[:, [-1, -2]].T
+        found["Closest choice between two classes"] = int((first - second).argmin())
+    return found
+
+
+def find_of_numbers(predictions: Predictions) -> dict[str, int]:
+    """Return the telling rows of numbers by title."""
+    predicted = predictions.y_pred
+    return {
+        "Typical": find_closest_place(predicted, float(np.median(predicted))),
+        "Highest prediction": int(predicted.argmax()),
+        "Lowest prediction": int(predicted.argmin()),
+        "Largest error": int(np.abs(predicted - predictions.y_true).argmax()),
+    }
+
+
+def find_closest_place(values: np.ndarray, value: float) -> int:
+    """Return the place of the first of the values that are nearest to a value.
+
+    >>> find_closest_place(np.array([0.1, 0.4, 0.6]), 0.5)
+    1
+    """
+    return int(np.abs(values - value).argmin())

@@ -1,0 +1,55 @@
+"""Rows that are explained by themselves: typical, certain, wrong, near the threshold."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from labkit.model.evaluation.predictions import Predictions
+from labkit.model.explanation.telling_rows import find_telling_rows
+
+Y_TRUE = np.array([0, 1, 1, 0, 1, 0, 0])
+P_YES = np.array([0.05, 0.9, 0.2, 0.55, 0.6, 0.31, 0.32])
+TWO = Predictions.from_proba(Y_TRUE, np.column_stack([1 - P_YES, P_YES]), ("no", "yes"), 1)
+
+
+def find(predictions: Predictions, threshold: float | None = None) -> dict[str, Any]:
+    return {one.title: one.place for one in find_telling_rows(predictions, threshold)}
+
+
+def test_of_two_classes() -> None:
+    assert find(TWO, 0.3) == {
+        "Typical": 6,
+        "Most certain and right": 1,
+        "Most certain and right of the other class": 0,
+        "Most certain and wrong": 2,
+        "Nearest to the threshold": 5,
+    }
+    assert find(TWO)["Nearest to the threshold"] == 3, "without a threshold, half"
+
+
+def test_each_row_is_shown_once_and_what_there_is_not_is_left_out() -> None:
+    right = Predictions.from_proba(np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]), ("no", "yes"), 1)
+    found = find_telling_rows(right)
+    assert sorted(one.place for one in found) == [0, 1]
+    assert not [one for one in found if "wrong" in one.title or one.title == "Most certain and right"]
+
+
+def test_of_more_classes() -> None:
+    proba = np.array([[0.8, 0.1, 0.1], [0.4, 0.39, 0.21], [0.1, 0.7, 0.2], [0.05, 0.05, 0.9], [0.2, 0.2, 0.6]])
+    found = find(Predictions.from_proba(np.array([0, 0, 0, 2, 2]), proba, ("a", "b", "c")))
+    assert found == {
+        "Typical": 2,
+        "Most certain and right": 3,
+        "Closest choice between two classes": 1,
+    }, "the most certain wrong one is the typical one"
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_of_numbers(scale: float) -> None:
+    predicted = np.array([3.0, -1.0, 2.0, 9.0, 2.5])
+    found = find(Predictions(scale * np.array([3.0, -1.0, 20.0, 9.5, 2.5]), scale * predicted))
+    assert found == {"Typical": 4, "Highest prediction": 3, "Lowest prediction": 1, "Largest error": 2}
+
+
+def test_one_class_has_a_typical_row() -> None:
+    assert find(Predictions.from_proba(np.zeros(3, int), np.ones((3, 1)), ("a",))) == {"Typical": 0}
