@@ -13,7 +13,8 @@ from labkit.run.records.changes import call_git
 from labkit.storage.atomic import copy_file, write_bytes, write_text
 from labkit.storage.disk import describe_full
 
-NO_SPACE = "No space left on device"
+NO_SPACE = ("No space left on device", "unable to write file", "Disk quota exceeded")
+"""What git prints if the disk is full."""
 LONGEST_PROBLEM = 300
 OWN_CACHE = "[cache]\n    dir = cache\n"
 """DVC's configuration: another cache may hold what the run wrote, which would be restored instead of made again."""
@@ -118,7 +119,7 @@ def call_git_strictly(root: Path, words: Sequence[str]) -> None:
     except FileNotFoundError as error:
         raise StageError("git is not installed, or not on PATH") from error
     problem = done.stderr.decode(errors="replace").strip()
-    if done.returncode and NO_SPACE in problem:
+    if done.returncode and any(printed in problem for printed in NO_SPACE):
         raise DiskError(describe_full(Path(words[-2]) if words[0] == "worktree" else root, "more"))
     if done.returncode:
         raise StageError(f"git {words[0]}: {shorten(' '.join(problem.split()), LONGEST_PROBLEM)}")
