@@ -258,18 +258,18 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def pages() -> dict[str, list[Page]]:
+def blank_pages() -> dict[str, list[Page]]:
     """Return empty pages that tests have visited before, by the settings of their contexts: a new one is a process."""
     return defaultdict(list)
 
 
 @pytest.fixture
-def visit(browser: Browser, pages: dict[str, list[Page]]) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
+def visit(browser: Browser, blank_pages: dict[str, list[Page]]) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
     """Open a page without a network; collect its console messages and the requests that it makes."""
     opened = []
 
     def open_page(path: Path, **settings: Any) -> tuple[Page, list[str]]:
-        spare, complaints, address = pages[repr(settings)], [], path.as_uri()
+        spare, complaints, address = blank_pages[repr(settings)], [], path.as_uri()
         page = spare.pop() if spare else browser.new_context(offline=True, **settings).new_page()
         handlers: dict[Any, Callable[[Any], None]] = {
             "console": lambda message: complaints.append(f"{message.type}: {message.text}"),
