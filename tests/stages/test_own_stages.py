@@ -68,6 +68,21 @@ def test_notebook_becomes_a_stage_of_its_experiment_and_nothing_else_changes(roo
     assert (root / "dvc.yaml").read_text() == before
 
 
+def test_name_that_makes_no_stage_is_named(root: Path) -> None:
+    for name in (
+        "diabetes/08_My segments.ipynb",
+        "09-more.ipynb",
+        "diabetes/04_training.conflict.ipynb",
+        "rough.ipynb",
+    ):
+        write_stage(root / "notebooks" / name)
+    code, printed = call_for_message("stages")
+    assert (code, [line.partition(": no stage: ")[0] for line in printed.splitlines() if "no stage: " in line]) == (
+        0,
+        ["notebooks/09-more.ipynb", "notebooks/diabetes/08_My segments.ipynb"],
+    )
+
+
 def test_shared_notebook_is_a_stage_of_every_experiment_and_reads_from_another(own: Path) -> None:
     write_table(own / "notebooks" / "10_late.ipynb", reads="`row_features`", writes="`late.json`")
     write_table(own / "notebooks" / "diabetes" / "08_more.ipynb", reads="`sizes`", writes="`more.json`")

@@ -173,6 +173,8 @@ def stages(update: bool, is_json: bool) -> None:
     labkit stages
     labkit stages --update
     """
+    from labkit.params.load import list_experiments
+    from labkit.run.notebook_files import list_misnamed
     from labkit.run.pipeline.run_lock import hold_checkout
     from labkit.stages import own_stages
 
@@ -190,6 +192,8 @@ def stages(update: bool, is_json: bool) -> None:
             echo(f"  reads {', '.join(one.stage.reads) or 'nothing'}; writes {', '.join(one.stage.writes.values())}")
         if not plan.stages:
             echo("no stages of your own: docs/own-notebooks.md shows how to add one")
+        for path in list_misnamed(list_experiments()):
+            echo(f"{paths.show_path(path)}: no stage: if it is one, name it like 08_segments.ipynb, in lowercase")
         echo(f"dvc.yaml: {('updated' if update else difference) if difference else 'up to date'}")
     sys.exit(1 if difference and not update else 0)
 

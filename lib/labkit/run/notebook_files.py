@@ -87,6 +87,16 @@ def list_numbered(experiment: str) -> list[Path]:
     return [path for path in found if NOTEBOOK_NAME.fullmatch(path.stem)]
 
 
+def list_misnamed(experiments: Iterable[str]) -> list[Path]:
+    """Return the notebooks whose names begin with a number, yet are not those of stages, as in `08-segments.ipynb`.
+
+    Those with a second ending, as in `04_training.conflict.ipynb`, are left out.
+    """
+    folders = (paths.find_notebooks_dir(), *map(paths.find_notebooks_dir, experiments))
+    found = (path for folder in folders for path in sorted(folder.glob("[0-9]*.ipynb")))
+    return [path for path in found if not (NOTEBOOK_NAME.fullmatch(path.stem) or "." in path.stem)]
+
+
 def find_stage(path: Path) -> str:
     """Return the stage that a notebook is for: its name without the number.
 
