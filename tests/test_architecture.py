@@ -236,7 +236,11 @@ OWNERS = {
     "arff": {"data/reading/arff_file.py"},
     "sqlalchemy": {"data/reading/sql.py"},
     "charset_normalizer": {"data/reading/encoding.py"},
-    "ipywidgets": {"view/widgets.py", *(f"view/board/{name}.py" for name in ("app", "form_panel", "runs_panel"))},
+    "ipywidgets": {
+        "view/widgets.py",
+        "view/error_explorer.py",
+        *(f"view/board/{name}.py" for name in ("app", "form_panel", "runs_panel")),
+    },
     "ruamel": {"params/yaml_text.py"},
     "click": {
         f"cli/{name}.py"

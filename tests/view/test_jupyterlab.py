@@ -128,6 +128,31 @@ def test_column_explorer_is_clicked(root: Path, browser: Browser) -> None:
         page.close()
 
 
+@pytest.mark.xdist_group("pipeline")
+def test_error_explorer_is_clicked(root: Path, browser: Browser) -> None:
+    with serve_lab(root) as address:
+        page = open_notebook(browser, address, "05_evaluation.ipynb")
+        columns = page.locator(".widget-dropdown", has_text="Groups of").locator("select")
+        columns.wait_for(timeout=3 * MINUTE)
+        result, rows = (page.locator(".widget-html", has_text=words) for words in ("measured on", "row"))
+        expect(result).to_contain_text("model against plain LightGBM, measured on the same", timeout=MINUTE)
+        columns.select_option("sex")
+        groups = page.locator(".widget-select", has_text="Rows of").locator("select")
+        expect(groups.locator("option")).to_have_text([re.compile(r"sex\s=\s\d")] * 2, timeout=MINUTE)
+        for place in (1, 0):
+            # JupyterLab writes spaces in lists as such that do not break.
+            group = groups.locator("option").nth(place).inner_text().replace("\xa0", " ").partition(" · ")[0]
+            groups.select_option(index=place)
+            expect(rows.last).to_contain_text(f"{group}: 10 of ", timeout=MINUTE)
+            expect(rows.last.locator("tbody tr")).to_have_count(10)
+        choose(page, "Error", "squared error")
+        expect(result).to_contain_text("mean squared error", timeout=MINUTE)
+        choose(page, "against", "model")
+        expect(page.get_by_role("status").filter(has_text="Both sides are the same")).to_be_visible(timeout=MINUTE)
+        assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        page.close()
+
+
 def click(page: Page, label: str) -> None:
     """Press one of the board's buttons."""
     page.locator("button.jupyter-button", has_text=label).click()

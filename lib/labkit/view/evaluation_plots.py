@@ -4,6 +4,7 @@ Plots of the predictions themselves are in `labkit.view.model_plots`.
 """
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -146,18 +147,34 @@ def plot_slices(frame: pd.DataFrame, *, loss: str, confidence: float, subject: S
     first = frame.iloc[0]
     fact = f"Worst: {first['slice']}, with {subject.count_rows(int(first['rows']))} and a {loss} of "
     fact += "{} against {} elsewhere.".format(*format_column([first["loss"], first["elsewhere"]]))
-    names = [wrap_slice(name) for name in frame["slice"]]
+    excess = (frame["loss"] - frame["elsewhere"]).tolist()
+    intervals = [Interval(*ends) for ends in zip(excess, frame["low"], frame["high"], strict=True)]
+    colors = [ORANGE] + [BLUE] * (len(frame) - 1)
+    unit = f"excess {loss}, with {format_confidence(confidence)} interval"
+    figure = draw_slices(title, fact, frame["slice"].tolist(), intervals, colors=colors, unit=unit)
+    figure.table = frame[["slice", "rows", "loss", "elsewhere", "low", "high"]]
+    return figure
+
+
+def draw_slices(
+    title: str, fact: str, slices: Sequence[str], intervals: Sequence[Interval], *, colors: Sequence[str], unit: str
+) -> Figure:
+    """Draw a difference and its interval for each slice, from the top down.
+
+    Parameters
+    ----------
+    unit
+        What the x axis shows.
+    """
+    names = [wrap_slice(name) for name in slices]
     height = 0.9 + sum(0.25 + 0.2 * len(name.splitlines()) for name in names)
-    labels = format_column(frame["loss"] - frame["elsewhere"])
+    labels = format_column([one.value for one in intervals])
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=height)
-        for row in range(len(frame)):
-            excess = float(frame["loss"].iloc[row] - frame["elsewhere"].iloc[row])
-            interval = Interval(excess, float(frame["low"].iloc[row]), float(frame["high"].iloc[row]))
-            plot_interval(axes, row, interval, color=ORANGE if row == 0 else BLUE, label=labels[row])
+        for row, (interval, color, label) in enumerate(zip(intervals, colors, labels, strict=True)):
+            plot_interval(axes, row, interval, color=color, label=label)
         axes.axvline(0, color=LINE, linewidth=1.4)
-        figure.table = frame[["slice", "rows", "loss", "elsewhere", "low", "high"]]
-        finish_bars(axes, names, f"excess {loss}, with {format_confidence(confidence)} interval")
+        finish_bars(axes, names, unit)
         axes.margins(x=0.1)
         set_ticks(axes, 5)
         return figure

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labkit.data.quality.identifiers import find_identifier
@@ -49,14 +50,22 @@ def list_largest_errors(
     if declared is None or declared.empty:
         declared = rows[found[:MOST_IDENTIFIERS]]
     known = pd.concat([rows[[name for name in (PREDICT_AT,) if name in rows]], declared.map(format_identifier)], axis=1)
-    y_true, y_pred = predictions.y_true, predictions.y_pred
-    if predictions.classes:
-        y_true = pd.Series(list(predictions.classes)).to_numpy()[predictions.y_true]
-        code = predictions.positive if len(predictions.classes) == 2 else predictions.y_true
-        y_pred = predictions.y_proba[range(len(y_true)), code]
+    y_true, y_pred = list_shown_values(predictions)
     made = pd.DataFrame({"true": y_true, "prediction": y_pred, "loss": losses}, index=rows.index)
     shown = [name for name in important if name in features]
     return pd.concat([known, made, features[shown]], axis=1).iloc[worst].rename_axis("row")
+
+
+def list_shown_values(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Return true values and predictions of rows as readers see them, each of shape (n_rows,).
+
+    The prediction is for two classes the probability of the class of interest, for more that of the true class.
+    """
+    if not predictions.classes:
+        return predictions.y_true, predictions.y_pred
+    y_true = pd.Series(list(predictions.classes)).to_numpy()[predictions.y_true]
+    code = predictions.positive if len(predictions.classes) == 2 else predictions.y_true
+    return y_true, predictions.y_proba[range(len(y_true)), code]
 
 
 def take_identifiers(main: pd.DataFrame, rows: pd.DataFrame, wrangling: Wrangling) -> pd.DataFrame:

@@ -60,14 +60,37 @@ def compare_slices(
             found = measure_difference(theirs[rows] - ours[rows], blocks.take(rows)) if len(rows) >= fewest else None
             if found is not None:
                 lines.append((condition, len(rows), rows, ours[rows].mean(), theirs[rows].mean(), *found))
-    tested = pd.DataFrame(lines, columns=[*columns[:6], "error", "freedom", "p_value"]).sort_values("p_value")
-    alpha, n_tests = 1 - confidence, max(len(tested), 1)
-    passed = np.flatnonzero(tested["p_value"] <= alpha * np.arange(1, len(tested) + 1) / n_tests)
-    kept = tested.head(int(passed[-1]) + 1 if len(passed) else 0)
-    reach = kept["error"] * stats.t.isf(alpha * len(kept) / n_tests / 2, kept["freedom"])
-    kept = kept.assign(low=kept["gain"] - reach, high=kept["gain"] + reach)
+    tested = pd.DataFrame(lines, columns=[*columns[:6], "error", "freedom", "p_value"])
+    tested = adjust_for_selection(tested, tested["gain"], alpha=1 - confidence)
+    kept = tested[tested["is_certain"]]
     order = kept["gain"].abs().sort_values(ascending=False, kind="stable").index
     return kept.loc[order, columns].reset_index(drop=True)
+
+
+def adjust_for_selection(tested: pd.DataFrame, difference: pd.Series, *, alpha: float) -> pd.DataFrame:
+    """Return tested groups, the smallest p-value first, with `is_certain`, `low` and `high`; see the module.
+
+    The intervals of all groups are as wide as those of the ones that pass, so an interval excludes 0 only where the
+    difference passes.
+
+    Parameters
+    ----------
+    tested
+        A line per group: `error`, `freedom` and the two-sided `p_value`.
+    difference
+        The difference tested in each group.
+    alpha
+        Accepted false discovery rate.
+    """
+    ordered = tested.sort_values("p_value", kind="stable")
+    n_tests = max(len(ordered), 1)
+    passed = np.flatnonzero(ordered["p_value"] <= alpha * np.arange(1, len(ordered) + 1) / n_tests)
+    n_passed = int(passed[-1]) + 1 if len(passed) else 0
+    reach = ordered["error"] * stats.t.isf(alpha * max(n_passed, 1) / n_tests / 2, ordered["freedom"].astype(float))
+    difference = difference.loc[ordered.index]
+    return ordered.assign(
+        is_certain=np.arange(len(ordered)) < n_passed, low=difference - reach, high=difference + reach
+    )
 
 
 def measure_difference(difference: np.ndarray, blocks: Blocks) -> tuple[float, float, float, float] | None:

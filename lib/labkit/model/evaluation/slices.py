@@ -318,6 +318,13 @@ def list_conditions(line: Any, bins: list[Bins]) -> list[tuple[int, int]]:
     return list(zip(line.place, split_code(line.place, line.code, bins), strict=True))
 
 
+def name_slice(place: tuple[int, ...], code: int, bins: list[Bins]) -> str:
+    """Return the conditions of a slice in words."""
+    return " and ".join(
+        bins[one].conditions[part] for one, part in zip(place, split_code(place, code, bins), strict=True)
+    )
+
+
 def find_rows(line: Any, bins: list[Bins]) -> np.ndarray:
     """Return which rows are in a slice, shape (n_rows,)."""
     codes, _ = combine(line.place, bins)
@@ -327,7 +334,7 @@ def find_rows(line: Any, bins: list[Bins]) -> np.ndarray:
 def describe(line: Any, bins: list[Bins], predictions: Predictions) -> dict[str, Any]:
     """Return the description and statistics of one slice, from the predictions of its rows."""
     return {
-        "slice": " and ".join(bins[one].conditions[part] for one, part in list_conditions(line, bins)),
+        "slice": name_slice(line.place, line.code, bins),
         "rows": int(line.rows),
         "loss": float(line.loss),
         "elsewhere": float(line.elsewhere),
