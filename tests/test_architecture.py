@@ -93,7 +93,7 @@ ALLOWED = {
         "monitoring",
         "params",
     },
-    "view.board": {"params", "run", "run.pipeline", "run.records", "stages"},
+    "view.board": {"params", "run", "run.pipeline", "run.records", "stages", "view"},
     "stages": {
         "artifacts",
         "data",

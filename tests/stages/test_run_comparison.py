@@ -34,6 +34,7 @@ from labkit.stages.last_change import describe_last_change
 from labkit.stages.model_versions import METRIC_TAG
 from labkit.stages.scorecard import list_champion_versions
 from labkit.storage.atomic import write_json
+from labkit.view.board.runs_panel import RunsPanel
 
 from tests.conftest import ROOT
 from tests.own_store import work_in
@@ -157,6 +158,20 @@ def compare(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     """Return the document that the command printed."""
     document: dict[str, Any] = json.loads(call(capsys, *words, "--json"))
     return document
+
+
+def test_board_explores_the_errors_of_both_runs(runs: dict[str, str]) -> None:
+    panel = RunsPanel()
+    panel.show("diabetes")
+    panel.compare()
+    [explorer] = panel.errors.children
+    mean = float(np.abs(NOISE).mean())
+    result = next(child.value for child in explorer.children if "measured on" in getattr(child, "value", ""))
+    assert f"the same 60 holdout patients: mean absolute error {10 * mean:.4g} and {20 * mean:.4g}. " in result
+    panel.first.value = "@champion"
+    panel.compare()
+    assert panel.errors.children == ()
+    assert "both are the same run" in panel.result.value
 
 
 def test_latest_run_is_compared_with_that_of_the_champion(

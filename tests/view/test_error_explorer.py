@@ -16,6 +16,7 @@ from tests.view.tables import make_table
 
 N = 400
 FRAME = make_table(N).drop(columns=["late", "price", "kind"]).rename(columns={"when": PREDICT_AT})
+FRAME.index += 1000
 TRUE = (FRAME["size"] > 10).astype(int).to_numpy()
 
 
@@ -44,6 +45,7 @@ def test_planted_group_is_first_and_its_rows_are_shown() -> None:
     assert "<img alt" in explorer.result.value
     assert explorer.groups.label.startswith("colour = red · ")
     assert "colour = red: 10 of " in explorer.rows.value
+    assert "<td>1,0" not in explorer.rows.value
     assert "&lt;b&gt;yes&lt;/b&gt;" in explorer.rows.value
     assert "<script" not in explorer.result.value + explorer.rows.value
 

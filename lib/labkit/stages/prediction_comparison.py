@@ -11,6 +11,7 @@ from labkit.data.timeline import TIMES
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, compare_models
 from labkit.model.evaluation.curves import make_calibration, make_precision_recall, make_roc
+from labkit.model.evaluation.error_comparison import ErrorSource
 from labkit.model.evaluation.metrics import compute_losses, list_metrics
 from labkit.model.evaluation.predictions import Predictions, make_predictions
 from labkit.model.evaluation.record import round_all
@@ -65,11 +66,21 @@ class PredictionPair:
         )
         return gains["second"]
 
+    @property
+    def inputs(self) -> pd.DataFrame:
+        """The holdout rows without the target."""
+        return self.rows.drop(columns=self.params.data.target.column, errors="ignore")
+
+    def make_error_source(self) -> ErrorSource:
+        """Return both as models whose errors can be compared on groups of rows."""
+        models = dict(zip(SIDES, (self.first, self.second), strict=True))
+        confidence = self.params.evaluation.confidence
+        return ErrorSource(models, self.inputs, self.blocks, confidence, Subject.from_params(self.params))
+
     def list_slices(self) -> list[dict[str, Any]]:
         """Return the groups of rows that the first wins or loses, as plain data; see `compare_slices`."""
-        inputs = self.rows.drop(columns=[self.params.data.target.column, *TIMES], errors="ignore")
         found = compare_slices(
-            inputs,
+            self.inputs.drop(columns=TIMES, errors="ignore"),
             self.first,
             self.second,
             confidence=self.params.evaluation.confidence,

@@ -145,6 +145,7 @@ class ErrorExplorer:
         raw = format_rows(self.source.frame.loc[shown.index], self.source.subject)
         shown["true"] = [str(self.source.subject.name_class(value)) for value in shown["true"]]
         table = pd.concat([shown, raw], axis=1).rename_axis("row").reset_index()
+        table["row"] = table["row"].map(str)
         self.rows.value = Markup('<div aria-live="polite"><p>{}</p>{}</div>').format(caption, make_scroll(table))
 
 

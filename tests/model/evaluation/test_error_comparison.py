@@ -130,6 +130,18 @@ def test_rows_of_one_day_are_not_taken_for_independent_ones() -> None:
     assert not honest.table["is_certain"].any()
 
 
+def test_groups_are_in_the_order_in_which_they_matter() -> None:
+    random = np.random.default_rng(5)
+    place = random.choice(list("ABCDE"), N, p=[0.3, 0.2, 0.2, 0.2, 0.1])
+    added = pd.Series(place).map({"A": 1.0, "B": 2.5, "C": 0.0, "D": -4.0, "E": -5.0}).to_numpy()
+    base = 10 + random.normal(0, 0.3, N)
+    source = make_numbers(pd.DataFrame({"place": place}), {"first": base + added, "second": np.full(N, 10.0)})
+    found = source.compare(("first", ALL_ROWS), ("second", ALL_ROWS), loss="absolute error")
+    assert found is not None
+    assert [name[-1] for name in found.table["slice"]] == list("BADEC")
+    assert found.table["is_certain"].tolist() == [True] * 4 + [False]
+
+
 def test_rows_of_a_group_are_listed_by_what_the_first_loses(cancer: ErrorSource) -> None:
     found = cancer.compare(("linear", ALL_ROWS), ("tree", ALL_ROWS), loss="log loss", columns=["clinic"])
     assert found is not None

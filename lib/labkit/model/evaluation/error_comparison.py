@@ -101,9 +101,10 @@ class ErrorComparison:
     loss
         Name of the loss.
     table
-        A line per group with enough rows, those that differ beyond random variation first, then by `total`: `slice` in
-        words, `rows` and `rows_second`, mean loss of the `first` and of the `second`, `difference` (positive if the
-        first has larger errors), `low`, `high`, `is_certain`, and `total`, the difference times the rows of the first.
+        A line per group with enough rows: those that differ beyond random variation first, of them those on which the
+        first has larger errors, each by the size of `total`. `slice` in words, `rows` and `rows_second`, mean loss of
+        the `first` and of the `second`, `difference` (positive if the first has larger errors), `low`, `high`,
+        `is_certain`, and `total`, the difference times the rows of the first.
     groups
         Positions of the rows of each line's group, of both sides.
     """
@@ -318,7 +319,8 @@ def compare_errors(
             groups.append(np.union1d(ours, theirs))
     tested = pd.DataFrame(lines, columns=[*COLUMNS, "error", "freedom", "p_value"])
     tested = adjust_for_selection(tested, tested["difference"], alpha=1 - confidence)
-    tested = tested.sort_values(["is_certain", "total"], ascending=False, kind="stable")
+    order = pd.DataFrame({"sure": tested["is_certain"], "worse": tested["total"] > 0, "most": tested["total"].abs()})
+    tested = tested.loc[order.sort_values([*order], ascending=False, kind="stable").index]
     table = tested[[*COLUMNS, "low", "high", "is_certain"]].reset_index(drop=True)
     return ErrorComparison(first, second, loss, confidence, blocks, table, [groups[number] for number in tested.index])
 

@@ -23,12 +23,13 @@ class RunsPanel:
         self.button = ipywidgets.Button(description="Compare", icon="columns")
         self.button.on_click(lambda _: self.compare())
         choice = ipywidgets.HBox([self.first, self.second, self.button], layout={"flex_flow": "row wrap"})
-        self.view = ipywidgets.VBox([self.table, choice, self.result])
+        self.errors = ipywidgets.VBox()
+        self.view = ipywidgets.VBox([self.table, choice, self.result, self.errors])
 
     def show(self, experiment: str) -> None:
         """Show the runs of an experiment; none if empty."""
         if experiment != self.experiment:
-            self.result.value = ""
+            self.result.value, self.errors.children = "", ()
         self.experiment = experiment
         names = [row.run for row in list_runs(experiment, most=tables.MOST_RUNS)[0] if row.what == "run"]
         for picker, usual in ((self.first, LAST), (self.second, CHAMPION)):
@@ -55,14 +56,16 @@ class RunsPanel:
             self.table.value = tables.make_runs_table(self.experiment, headlines)
 
     def compare(self) -> None:
-        """Show how the two chosen runs differ, as `labkit compare` does."""
+        """Show how the two chosen runs differ, as `labkit compare` does, with an explorer of their errors."""
         from labkit.stages.run_comparison import compare_runs
+        from labkit.view.error_explorer import ErrorExplorer
 
-        self.result.value = tables.make_message("comparing …")
+        self.result.value, self.errors.children = tables.make_message("comparing …"), ()
         try:
-            self.result.value = tables.make_comparison(
-                compare_runs(self.experiment, str(self.first.value), str(self.second.value))
-            )
+            found = compare_runs(self.experiment, str(self.first.value), str(self.second.value))
+            self.result.value = tables.make_comparison(found)
+            if found.pair and not found.is_same_run:
+                self.errors.children = (ErrorExplorer(found.pair.make_error_source(), kind="holdout").view,)
         except (LabkitError, OSError) as error:
             self.result.value = tables.make_message(str(error), is_error=True)
 
