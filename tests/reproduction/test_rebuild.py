@@ -141,6 +141,9 @@ def test_unusable_runs_are_refused_before_anything_starts(
     root: Path, tmp_path: Path, shared_server: SharedServer
 ) -> None:
     copy = copy_root(root, tmp_path / "copy")
+    thesis = tmp_path / "mine" / "checkout" / "thesis.txt"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("Years of work\n")
     (copy / "notebooks" / "helper.py").write_text("raise ValueError('broken')\n")
     assert call_in_process(shared_server.lend(copy), "run", "small").returncode == 1
     failed = load_ledger(copy)[-1]["run"]
@@ -154,11 +157,13 @@ def test_unusable_runs_are_refused_before_anything_starts(
         ((failed,), "ended as failed: only finished runs can be rebuilt"),
         ((name, "--to", str(copy / "inside")), "inside of the checkout"),
         ((name, "--to", str(tmp_path)), "holds something else"),
+        ((name, "--to", str(tmp_path / "mine")), "holds something else"),
     ):
         done = call_in_process(copy, "reproduce", *words)
         assert done.returncode == 2, done.stdout + done.stderr
         assert message in done.stderr
     assert not (tmp_path / "copy.reproduced").exists()
+    assert thesis.read_text() == "Years of work\n"
 
 
 def test_missing_commit_is_named_with_where_to_fetch_it(root: Path, tmp_path: Path) -> None:

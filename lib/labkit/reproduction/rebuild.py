@@ -30,6 +30,8 @@ from labkit.storage.locks import open_lock, take_lock
 from labkit.units import format_count
 
 CHECKOUT, PREPARED, RESULT, LOCK = "checkout", "prepared.json", "reproduction.json", "lock"
+OWNED = "rebuild.json"
+"""Marks a folder in which `checkout` was made here, and may be removed."""
 """What is in the folder of a rebuild: its worktree, the mark that it is complete, the result, the lock."""
 OF_ANOTHER = ("LABKIT_", "MLFLOW_", "DVC_")
 """Prefixes of environment variables that belong to this checkout."""
@@ -154,6 +156,7 @@ def reproduce_run(
         if is_removed:
             (folder / PREPARED).unlink(missing_ok=True)
             remove_worktree(folder / CHECKOUT)
+            (folder / OWNED).unlink()
     return found
 
 
@@ -174,8 +177,9 @@ def check_place(folder: Path) -> Path:
     folder = folder.resolve()
     if folder.is_relative_to(paths.find_root().resolve()):
         raise ParamsError(f"--to {folder}: inside of the checkout: name a folder outside of it")
-    known = {CHECKOUT, PREPARED, RESULT, LOCK}
-    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - known):
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    is_foreign = CHECKOUT in names and OWNED not in names
+    if folder.exists() and (not folder.is_dir() or is_foreign or names - {CHECKOUT, PREPARED, RESULT, LOCK, OWNED}):
         raise ParamsError(f"--to {folder}: holds something else: name a new or empty folder")
     return folder
 
@@ -186,6 +190,7 @@ def hold_folder(folder: Path, run: RecordedRun) -> Iterator[None]:
     with open_lock(folder / LOCK) as handle:
         if not take_lock(handle, is_waiting=False):
             raise ParamsError(f"run {run.name} is being rebuilt in {folder}: wait for it, or end it")
+        write_json(folder / OWNED, {"run": run.name})
         yield
 
 
