@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.evaluation.blocks import DAY, Blocks, make_rows
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.by_period import describe_spread, summarise_spread
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.savings import describe_declared_costs, describe_savings, evaluate_savings, summarise_days
@@ -44,6 +45,20 @@ def test_plain_lightgbm_acts_from_its_own_threshold() -> None:
     assert "days" not in found
 
 
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((0.1, 0.05, 0.2), "saves 0.100 [0.050, 0.200]"),
+        ((-0.1, -0.2, -0.05), "costs more: 0.100 [0.050, 0.200]"),
+        ((0.1, -0.05, 0.2), "is not shown to save anything: 0.100 [-0.050, 0.200]"),
+    ],
+)
+def test_what_it_costs_more_is_positive_and_has_a_unit(ends: tuple[float, float, float], words: str) -> None:
+    plain = {"threshold": 0.2, "cost": 1.0, "saving": Interval(*ends).to_dict()}
+    (line,) = describe_savings({"rows": 9, "plain_lightgbm": plain}, COSTS, FLIGHTS)
+    assert line.endswith(f"; against it the model {words} points per flight.")
+
+
 def test_a_saving_of_few_days_is_told_apart() -> None:
     codes = np.repeat(np.arange(20), 10)
     saved = np.where(codes < 5, 3.0, -0.1)
@@ -56,6 +71,7 @@ def test_a_saving_of_few_days_is_told_apart() -> None:
         "others": pytest.approx(-0.1),
     }
     (line,) = describe_savings({"rows": 200, "days": days}, COSTS, FLIGHTS)
+    assert line.startswith("Against the cheaper of always and never acting, it saves on 5 of 20 days: ")
     assert line.endswith("from 5 of them, and the other 15 days lose 0.1 points per flight.")
     assert describe_savings({"rows": 200, "days": summarise_days(-saved, Blocks(codes, DAY))}, COSTS, FLIGHTS) == []
 
@@ -79,6 +95,10 @@ def test_the_best_and_the_worst_period_are_named_by_metric_and_bias() -> None:
         "outcome between -0.050 in 2013-10 and +0.140 in 2013-08 (1 day)."
     )
     assert describe_spread(summarise_spread(periods.head(1), "month"), "roc_auc") == ""
+    three = describe_spread(summarise_spread(periods, "month", n_classes=3), "roc_auc")
+    assert ", its mean confidence minus the fraction that is right between -0.050 in 2013-10 and " in three
+    two = describe_spread(summarise_spread(periods, "month", n_classes=2), "roc_auc")
+    assert ", its mean prediction minus the mean outcome between " in two
 
 
 def test_groups_have_the_metric_of_their_rows_and_of_the_others() -> None:

@@ -54,24 +54,27 @@ def name_periods(times: pd.Series, unit: str = "month") -> pd.Series:
     return named
 
 
-def summarise_spread(periods: pd.DataFrame, unit: str) -> dict[str, Any]:
+def summarise_spread(periods: pd.DataFrame, unit: str, *, n_classes: int = 0) -> dict[str, Any]:
     """Return the best and the worst period by the metric, and those in which predictions were most off on average.
 
     Parameters
     ----------
     periods
         As `compute_by_period` returns it, its first model named `model`.
+    n_classes
+        Number of classes; 0 for regression.
 
     Returns
     -------
     dict
-        `unit`, and `metric` and `bias` (mean prediction minus mean true value), each with the `low` and the `high` end
-        as value and name of the period. Empty if fewer than two periods have both.
+        `unit`, `n_classes`, and `metric` and `bias` (mean prediction minus mean true value, as
+        `labkit.model.evaluation.bootstrap.compute_means` defines them), each with the `low` and the `high` end as value
+        and name of the period. Empty if fewer than two periods have both.
     """
     known = periods[np.isfinite(periods["model"])] if len(periods) else periods
     if len(known) < 2:
         return {}
-    spread: dict[str, Any] = {"unit": unit}
+    spread: dict[str, Any] = {"unit": unit, "n_classes": n_classes}
     for name, values in (("metric", known["model"]), ("bias", known["prediction"] - known["true"])):
         ends = {"low": values.to_numpy().argmin(), "high": values.to_numpy().argmax()}
         spread[name] = {end: [float(values.iloc[at]), str(known["period"].iloc[at])] for end, at in ends.items()}
@@ -94,10 +97,9 @@ def describe_spread(spread: Mapping[str, Any], metric: str) -> str:
         values, periods = zip(*(spread[name][end] for end in ("low", "high")), strict=True)
         shown = [sign * (value > 0) + text for value, text in zip(values, format_column(values), strict=True)]
         spans.append(" and ".join(f"{value} in {period}" for value, period in zip(shown, periods, strict=True)))
-    return (
-        f"By {spread['unit']}, its {metric} is between {spans[0]}, its mean prediction minus the mean outcome between "
-        f"{spans[1]}."
-    )
+    many = spread.get("n_classes", 0) > 2
+    bias = "mean confidence minus the fraction that is right" if many else "mean prediction minus the mean outcome"
+    return f"By {spread['unit']}, its {metric} is between {spans[0]}, its {bias} between {spans[1]}."
 
 
 def compute_by_period(

@@ -1,6 +1,7 @@
 """What acting from a threshold on saves: against plain LightGBM with a threshold of its own, and on how many days."""
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -116,8 +117,11 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
     --------
     >>> days = {"days": 61, "saving_days": 40, "most_days": 5, "share": 0.8, "others": 0.004}
     >>> costs = Costs(false_positive=1, false_negative=4, unit="EUR")
-    >>> describe_savings({"rows": 9000, "days": days}, costs)
-    ['It saves on 40 of 61 days: 80 % of the saving is from 5 of them, and the other 56 days save 0.004 EUR per row.']
+    >>> sentences = describe_savings({"rows": 9000, "days": days}, costs)
+    >>> sentences[0].partition(": ")[0]
+    'Against the cheaper of always and never acting, it saves on 40 of 61 days'
+    >>> sentences[0].partition(": ")[2]
+    '80 % of the saving is from 5 of them, and the other 56 days save 0.004 EUR per row.'
     """
     lines, unit = [], f" {costs.unit}" if costs and costs.unit else ""
     if other := found.get("plain_lightgbm"):
@@ -125,14 +129,18 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
         half = (saving.high - saving.low) / 2
         cost = format_alike(other["cost"], uncertainty=half)[0]
         word = "saves" if saving.low > 0 else "costs more:" if saving.high < 0 else "is not shown to save anything:"
-        span = format_interval(saving.value, saving.low, saving.high)
+        ends = (-saving.value, -saving.high, -saving.low) if saving.high < 0 else astuple(saving)
         lines.append(
             f"Plain LightGBM, acting from a threshold of its own, {format_number(other['threshold'])}, costs {cost}"
-            f"{unit} per {subject.row}; against it the model {word} {span}."
+            f"{unit} per {subject.row}; against it the model {word} {format_interval(*ends)}{unit} per "
+            f"{subject.row}."
         )
     if (days := found.get("days")) and days["share"] is not None:
         n_most = days["most_days"]
-        spread = f"It saves on {days['saving_days']:,} of {days['days']:,} days"
+        spread = (
+            "Against the cheaper of always and never acting, it saves on "
+            f"{days['saving_days']:,} of {days['days']:,} days"
+        )
         if days["others"] is not None:
             word = "save" if days["others"] > 0 else "lose"
             spread += (
