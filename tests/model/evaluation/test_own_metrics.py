@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import ModelError, ParamsError
-from labkit.model.evaluation import baselines, bootstrap, gate, metrics, threshold
+from labkit.model.evaluation import baselines, bootstrap, gate, metrics, slices, threshold
 from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.method_checks import describe_groups
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.training.comparison import compare
 from labkit.model.training.selection import choose
@@ -268,3 +269,18 @@ def test_names_are_checked_with_the_params(library: Path, paths: str, metric: st
 def test_own_metric_may_be_the_one_that_ranks(library: Path) -> None:
     path = write_params(library, '["churn.metrics:profit"]', "profit")
     assert parse_file(path.read_text(), path).params.training.metric == "profit"
+
+
+def test_a_weak_group_that_it_fails_on_is_named_without_it(library: Path) -> None:
+    """It was tried on all rows, where it works; the group is still found, by the loss."""
+    fails = PLAIN + "    assert len(y_true) > 40, 'too few rows'\n    return float(np.abs(y_true - y_pred).mean())\n"
+    (library / "metrics.py").write_text(fails)
+    OWN_METRICS.use(("churn.metrics:mine",))
+    region = np.repeat(["north", "south"], [370, 30])
+    y_true = np.random.default_rng(0).normal(0, 1, 400)
+    ours = Predictions(y_true, y_true + np.where(region == "south", 3.0, 0.1) * np.tile([0.9, 1.1], 200))
+    worst = slices.find_worst_slices(
+        pd.DataFrame({"region": region}), ours, most=3, confidence=0.95, blocks=make_rows(400), metric="mine"
+    )
+    named = describe_groups(worst.to_dict("records"), "mine")
+    assert named == ["region = south (mine not computable, elsewhere 0.100)"]

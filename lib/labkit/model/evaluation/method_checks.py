@@ -197,7 +197,7 @@ def list_training_checks(
         make_check(
             "LK401", worse <= MOST_DEVIATIONS,
             f"{metric} {shown} on validation rows, {format_deviation(mean, deviation)} in cross-validation"
-            + (f": {worse:.1f} standard deviations worse" if worse > 0 else ""),
+            + (f": worse by {worse:.1f} standard deviations of the folds" if worse > 0 else ""),
         ),
         make_check(
             "LK402", gap <= NOTABLE_GAP,
@@ -252,17 +252,21 @@ def list_evaluation_checks(
 
 
 def describe_groups(groups: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
-    """Return each group of rows with its metric beside that of the other rows, where both are known.
+    """Return each group of rows with its metric beside that of the other rows, or that it cannot be computed there.
 
     >>> describe_groups([{"slice": "age < 30", "metric": 0.6123, "metric_elsewhere": 0.7}, {"slice": "age = 4"}], "f1")
     ['age < 30 (f1 0.612, elsewhere 0.700)', 'age = 4']
+    >>> describe_groups([{"slice": "age = 4", "metric": float("nan"), "metric_elsewhere": 0.7}], "f1")
+    ['age = 4 (f1 not computable, elsewhere 0.700)']
     """
     named = []
     for one in groups:
-        values = [float(one.get(name, np.nan)) for name in ("metric", "metric_elsewhere")]
-        known = bool(np.isfinite(values).all())
-        beside = " ({} {}, elsewhere {})".format(metric, *format_column(values)) if known else ""
-        named.append(f"{one['slice']}{beside}")
+        values = [one[name] for name in ("metric", "metric_elsewhere") if name in one]
+        shown = [
+            "not computable" if np.isnan(value) else text
+            for value, text in zip(values, format_column(values), strict=True)
+        ]
+        named.append(f"{one['slice']} ({metric} {', elsewhere '.join(shown)})" if shown else str(one["slice"]))
     return named
 
 

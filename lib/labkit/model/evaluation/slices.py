@@ -8,6 +8,7 @@ whole blocks (Liang and Zeger, Biometrika 1986). A slice may be hard to predict 
 its predictions with the true values.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from math import comb
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from labkit.errors import ModelError
 from labkit.features.table_columns import find_column_kind
 from labkit.model.evaluation.blocks import ROW, Blocks
 from labkit.model.evaluation.bootstrap import compute_means
@@ -123,8 +125,8 @@ def find_worst_slices(
     pandas.DataFrame
         Worst first: `slice` in words, number of `rows` (those in no slice above), `loss` and `elsewhere` (mean loss
         inside the slice and in the other rows), `low` and `high` (interval of the difference), `true` and
-        `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`; `metric` and `metric_elsewhere`, NaN where
-        it cannot be computed.
+        `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`; `metric` and `metric_elsewhere`, as
+        `compute_beside` returns them.
     """
     losses, runs = compute_losses(predictions), number_runs(blocks)
     bins = [cut_column(name, frame[name], subject) for name in columns or list(frame.columns)]
@@ -157,12 +159,17 @@ def find_worst_slices(
 
 
 def compute_beside(metric: str, predictions: Predictions, inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
-    """Return a metric of the rows of a slice, and of the others; NaN for a part with a single class."""
-    parts = {"metric": predictions.take(inside), "metric_elsewhere": predictions.take(outside)}
-    return {
-        name: np.nan if part.classes and len(np.unique(part.y_true)) < 2 else compute_metric(metric, part)
-        for name, part in parts.items()
-    }
+    """Return a metric of the rows of a slice, and of the others; NaN for a part in which it cannot be computed.
+
+    That is a part with a single class, or one that a metric of the user's own fails on: it may need more rows.
+    """
+    beside = {"metric": np.nan, "metric_elsewhere": np.nan}
+    for name, rows in zip(beside, (inside, outside), strict=True):
+        part = predictions.take(rows)
+        if not part.classes or len(np.unique(part.y_true)) > 1:
+            with suppress(ModelError):
+                beside[name] = compute_metric(metric, part)
+    return beside
 
 
 def choose_paired(found: list[pd.DataFrame]) -> list[int]:
