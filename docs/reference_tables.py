@@ -16,6 +16,7 @@ TOPICS = {
     "5": "Evaluation",
     "6": "Release",
     "7": "Monitoring",
+    "9": "Explanation",
 }
 """What checks are about, by the first digit of their code."""
 
