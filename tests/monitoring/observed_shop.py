@@ -62,10 +62,14 @@ def work_in_shop(folder: Path, store: Path) -> Iterator[Path]:
         params = load_params(NAME)
         place = root / "data" / NAME
         place_tables(params, place / PLACES["raw"], place / CONTRACT)
-        release = write_shop_release(place / PLACES["release"])
-        version = publish.register(params, bundle.load_release(release), digests.compute_digest(release))
-        registry.set_alias(NAME, CHAMPION, version)
+        promote(write_shop_release(place / PLACES["release"]))
         yield root
+
+
+def promote(release: Path) -> None:
+    """Register a release and make it the champion."""
+    version = publish.register(load_params(NAME), bundle.load_release(release), digests.compute_digest(release))
+    registry.set_alias(NAME, CHAMPION, version)
 
 
 def save(path: Path, table: pd.DataFrame) -> Path:

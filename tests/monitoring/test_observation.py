@@ -20,15 +20,30 @@ from labkit.monitoring.watch import Work, look
 from labkit.monitoring.watch_state import State
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
+from labkit.run.records import registry
+from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.serving.batch import predict_file
 from labkit.serving.engine import load_engine
 
 from tests.conftest import call_in_process
 from tests.documents import find_commands
-from tests.monitoring.observed_shop import ASKED, JOINED_ASKED, JOINED_SENT, NAME, RATES, SENT, save, work_in_shop
-from tests.serving.shop_release import list_orders
+from tests.monitoring.observed_shop import (
+    ALL,
+    ASKED,
+    JOINED_ASKED,
+    JOINED_SENT,
+    NAME,
+    RATES,
+    SENT,
+    promote,
+    save,
+    work_in_shop,
+)
+from tests.serving.shop_release import list_orders, write_shop_release
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+KEYED = SENT.assign(minute=range(len(SENT)))
+"""Orders that their minute identifies."""
 
 
 @pytest.fixture(scope="module")
@@ -142,22 +157,13 @@ def test_killed_observation_counts_nothing(shop: Path) -> None:
     np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
 
 
-def test_outcomes_that_the_service_was_sent_are_known(shop: Path) -> None:
-    at = JOINED_SENT["outcome_known_at"].astype(str)
-    rows = zip(list_orders(SENT.drop(columns="returned")), JOINED_SENT["returned"], at, strict=True)
-    sent = [{"id": f"{n}", "row": row, "true": int(true), "known_at": at} for n, (row, true, at) in enumerate(rows)]
-    open_service(shop).outcomes.add(json.dumps({"outcomes": sent[:30]}).encode())
-    observed = observe(shop / "sent.csv")
-    assert (observed.n_new, observed.n_known, observed.n_counted) == (10, 30, 40)
-    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
-
-
 REFUSED = [
     (SENT.assign(returned=1 - SENT["returned"]), DataError, r"bad.csv: row 1: its outcome \(.*\) contradicts .* undo that observation first"),
     (SENT.assign(ordered=SENT["ordered"] + pd.Timedelta(days=9999)), DataError,
      "bad.csv: row 1: its outcome becomes known at 2051-.*Z, later than now, as it does of 40 rows in all"),
     (SENT.assign(ordered=SENT["ordered"] - pd.Timedelta(days=75)), DataError,
-     "bad.csv: row 1: the release holds its outcome already, as it does of 40 rows in all: give later rows only"),
+     "bad.csv: row 1: its outcome became known at 2024-02-26T06:00:00Z, no later than the release's last outcome, at "
+     "2024-03-13T08:00:00Z, so it cannot be added; 40 rows in all: give later rows only"),
     (SENT.assign(days_until_known=0), DataError, "bad.csv: row 1: known_at: not after the time of prediction"),
     (SENT.drop(columns="returned"), DataError, "bad.csv: no column 'returned'"),
     (SENT.drop(columns="gift"), ContractError, "bad.csv violates its contract: column 'gift' is missing"),
@@ -177,10 +183,11 @@ def test_faulty_rows_are_refused_and_nothing_changes(
     assert observation.find_outcomes_path(NAME).read_bytes() == content
 
 
-def test_rows_that_the_release_holds_are_left_out_on_request(shop: Path) -> None:
+def test_outcomes_too_early_to_be_added_are_left_out_on_request(shop: Path) -> None:
     old = SENT[:10].assign(ordered=SENT["ordered"] - pd.Timedelta(days=75))
     observed = observe(save(shop / "all.csv", pd.concat([old, SENT[10:]])), is_new_only=True)
-    assert (observed.n_new, observed.n_in_release) == (30, 10)
+    assert (observed.n_new, observed.n_early) == (30, 10)
+    assert "; 10 left out: known no later than the release's last outcome (2024-03-13T08:00:00Z)\n" in str(observed)
 
 
 def test_equal_rows_with_other_outcomes_need_a_key(shop: Path) -> None:
@@ -192,6 +199,58 @@ def test_equal_rows_with_other_outcomes_need_a_key(shop: Path) -> None:
     assert observe(shop / "keyed.csv", key="minute").n_known == 4
     with pytest.raises(ParamsError, match="--key minutes: .* did you mean 'minute'"):
         observe(shop / "keyed.csv", key="minutes")
+
+
+def test_rows_are_the_same_with_and_without_a_key(shop: Path) -> None:
+    keyed = save(shop / "keyed.csv", KEYED)
+    observe(keyed)
+    with_key = observe(keyed, key="minute")
+    assert (with_key.n_new, with_key.n_known, with_key.n_counted) == (0, 40, 40)
+    observation.find_outcomes_path(NAME).unlink()
+    observe(keyed, key="minute")
+    without = observe(keyed)
+    assert (without.n_new, without.n_known, without.n_counted) == (0, 40, 40)
+    with pytest.raises(DataError, match="row 1: .* contradicts .* what was observed before"):
+        observe(save(shop / "revised.csv", KEYED.assign(returned=1 - KEYED["returned"])))
+
+
+def test_keyed_rows_that_contradict_what_has_no_key_are_refused(shop: Path) -> None:
+    observe(save(shop / "keyed.csv", KEYED))
+    revised = save(shop / "revised.csv", KEYED.assign(returned=1 - KEYED["returned"]))
+    with pytest.raises(DataError, match="row 1: .* contradicts .* without --key, or sent to the service with another"):
+        observe(revised, key="minute")
+
+
+def test_equal_rows_with_keys_each_count(shop: Path) -> None:
+    twice = save(shop / "twice.csv", pd.concat([KEYED[:3], KEYED[:1]]).assign(minute=[1, 2, 3, 4]))
+    observe(save(shop / "without.csv", KEYED[:5].assign(minute=1)))
+    for n_new in (1, 0):
+        found = observe(twice, key="minute")
+        assert (found.n_new, found.n_known, found.n_counted) == (n_new, 4 - n_new, 6)
+
+
+@pytest.mark.parametrize("key", ["", "minute"])
+def test_outcomes_that_the_service_was_sent_are_known(shop: Path, key: str) -> None:
+    at = JOINED_SENT["outcome_known_at"].astype(str)
+    rows = zip(list_orders(KEYED.drop(columns="returned")), KEYED["returned"], at, strict=True)
+    sent = [{"id": f"n{n}", "row": row, "true": int(true), "known_at": at} for n, (row, true, at) in enumerate(rows)]
+    open_service(shop).outcomes.add(json.dumps({"outcomes": sent[:30]}).encode())
+    observed = observe(save(shop / "keyed.csv", KEYED), key=key)
+    assert (observed.n_new, observed.n_known, observed.n_counted) == (10, 30, 40)
+    np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
+
+
+def test_undo_names_the_outcomes_that_a_later_release_may_hold(shop: Path) -> None:
+    first, champion = observe(save(shop / "first.csv", SENT[:25])), load_champion(NAME)
+    orders = pd.concat([ALL["orders"], SENT[:25]], ignore_index=True)
+    try:
+        promote(write_shop_release(shop / "later", tables={**ALL, "orders": orders.sort_values("ordered")}))
+        said = [str(undo_observation(load_params(NAME), first.id, reason="wrong", now=NOW)) for _ in range(2)]
+    finally:
+        registry.set_alias(NAME, CHAMPION, champion)
+    assert said[0].splitlines() == said[1].splitlines()
+    assert "; of its 25 outcomes, 0 no longer count\n25 of them became known no later than the last" in said[0]
+    assert "release of version 2: if it was trained with them, they still count there: train again" in said[0]
 
 
 def test_watch_feeds_back_what_arrives_but_nothing_that_was_undone(shop: Path) -> None:
@@ -208,6 +267,20 @@ def test_watch_feeds_back_what_arrives_but_nothing_that_was_undone(shop: Path) -
     lines.clear()
     look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
     assert "0 new outcomes; 15 known before; 25 of an observation that was undone" in "\n".join(lines)
+    os.utime(
+        save(shop / "arrived.csv", SENT.assign(returned=SENT["returned"].where(SENT.index >= 5, 1 - SENT["returned"]))),
+        (0, 0),
+    )
+    lines.clear()
+    look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
+    assert (
+        f"5 new outcomes (observation {list_observations(NAME)[-1].record.id}); 15 known before; 20 of an"
+        in "\n".join(lines)
+    )
+    observe(save(shop / "by_hand.csv", SENT[5:15]))
+    lines.clear()
+    look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
+    assert "0 new outcomes; 30 known before; 10 of an observation that was undone" in "\n".join(lines)
     save(shop / "arrived.csv", SENT.drop(columns="gift"))
     os.utime(shop / "arrived.csv", (0, 0))
     look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
@@ -229,6 +302,8 @@ def test_command_observes_lists_and_undoes(shop: Path) -> None:
     assert (code, "its 40 outcomes no longer count" in said) == (0, True)
     assert "wrong file" in call(NAME)[1]
     assert call(NAME, "sent.csv", "--table", "rate=x.csv")[0] == 2
+    assert "need a FILE with outcomes: name one" in call(NAME, "--new-only", "--key", "x")[1]
+    assert call(NAME, "--new-only")[0] == 2
 
 
 def test_documented_commands_work(shop: Path) -> None:

@@ -27,9 +27,15 @@ FACTS = {"task": "classification", "classes": [0, 1], "positive": 1, "threshold"
          "estimator": "linear", "target": "returned", "metric": "m", "metrics": {}}  # fmt: skip
 
 
-def write_shop_release(folder: Path, *, has_main_table: bool = True, columns: list[str] = NEEDED) -> Path:
+def write_shop_release(
+    folder: Path,
+    *,
+    has_main_table: bool = True,
+    columns: list[str] = NEEDED,
+    tables: dict[str, pd.DataFrame] = TABLES,
+) -> Path:
     """Write a release of a model that was trained on the orders."""
-    joined = join_tables(TABLES, DATA)
+    joined = join_tables(tables, DATA)
     row_features = RowFeatures(
         histories={"customer": {"keys": ["customer"], "days": [14]}}, target={"column": "returned", "positive": 1}
     )
@@ -39,7 +45,7 @@ def write_shop_release(folder: Path, *, has_main_table: bool = True, columns: li
     target = Target(column="returned", task="classification", positive=1)
     candidate = candidates.make_candidate("linear", target, preprocessing.find_kinds(features), seed=0)
     model = comparison.fit_model(candidate, row_features, [(features, joined["returned"])], target=target, seed=0)
-    inputs, agreed = row_features.inputs_, make_contract(TABLES)
+    inputs, agreed = row_features.inputs_, make_contract(tables)
     schema = contract.join_schemas(agreed, DATA, {}).remove_columns(["returned"])
     bundle.write_release(
         folder,
@@ -51,7 +57,7 @@ def write_shop_release(folder: Path, *, has_main_table: bool = True, columns: li
         example=rows[[*inputs]],
     )
     if has_main_table:
-        main_table, _ = needed_tables.find_main_table(DATA, TABLES, agreed, inputs)
+        main_table, _ = needed_tables.find_main_table(DATA, tables, agreed, inputs)
         bundle.extend_release(folder, make_main_table_files(main_table))
     return folder
 

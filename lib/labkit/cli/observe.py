@@ -16,7 +16,9 @@ from labkit.console import divert_output, echo
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option("--reason", help="Why; recorded.")
 @click.option("--undo", metavar="ID", help="Undo this observation: its outcomes no longer count.")
-@click.option("--new-only", is_flag=True, help="Leave out rows whose outcomes the release holds, instead of refusing.")
+@click.option(
+    "--new-only", is_flag=True, help="Leave out outcomes that are too early to be added, instead of refusing."
+)
 @click.option("--key", default="", metavar="COLUMN", help="Column that identifies rows; default: all of the model.")
 @click.option(
     "--table",
@@ -42,8 +44,9 @@ def observe(
     For models whose features are rates of past outcomes (features.history). FILES have rows of the main table, with
     what says when their outcome became known; rows without one are left out. They are checked, joined and cleaned as in
     training. Each outcome counts from the moment it became known, in the service, `labkit predict` and `labkit
-    monitor`, until a new champion was trained with it. The same rows again change nothing; rows that the release holds,
-    outcomes that contradict others and times later than now are refused, and then nothing changes.
+    monitor`, until a new champion was trained with it. The same rows again change nothing; outcomes that became known
+    no later than the release's last one, that contradict others or that are later than now are refused, and then
+    nothing changes.
 
     Without FILES, shows what was observed: when, by whom, why, and what was undone.
 
@@ -57,6 +60,8 @@ def observe(
 
     if undo is not None and not reason:
         raise ParamsError("--undo: give a reason with --reason: it is recorded")
+    if not files and undo is None and (new_only or key or tables or reason is not None):
+        raise ParamsError("--reason, --new-only, --key and --table need a FILE with outcomes: name one")
     if undo is not None and (files or new_only or key or tables):
         raise ParamsError("--undo takes back a whole observation: leave out files and other options")
     params = load_params(experiment)
@@ -67,7 +72,7 @@ def observe(
     now = datetime.now(UTC)
     if undo is not None:
         undone = observation.undo_observation(params, undo, reason=reason or "", now=now)
-        console.print_json(undone.to_dict()) if is_json else echo(observation.describe_undo(experiment, undone))
+        console.print_json(undone.to_dict()) if is_json else echo(str(undone))
     elif files:
         with divert_output(is_json):
             observed = observation.observe_files(

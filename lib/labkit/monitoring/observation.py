@@ -26,7 +26,7 @@ from labkit.monitoring.known_rows import KnownRows, load_known_rows
 from labkit.params.experiment import Params
 from labkit.run.records import provenance
 from labkit.run.records.champion_moves import load_champion
-from labkit.serving.fed_outcomes import FedOutcomes, Known
+from labkit.serving.fed_outcomes import NEVER, FedOutcomes, Known
 from labkit.serving.known_outcomes import find_outcomes_path, open_known_outcomes
 from labkit.serving.main_rows import list_values
 from labkit.serving.outcome_lines import KnownObservation, Observation, Outcome, Undo, load_observations
@@ -51,8 +51,11 @@ class Observed:
         Outcomes that count from now on.
     n_known
         Outcomes that counted before.
-    n_in_release
-        Rows left out because their outcomes were known when the model was released.
+    n_early
+        Rows left out because their outcomes became known no later than the last one of the release. Histories only grow
+        at their end, so these cannot be added, whether the release holds them or not.
+    release_until
+        When the last outcome of the release became known, in UTC; empty without one.
     n_undone
         Rows left out because their observation was undone.
     n_pending
@@ -68,7 +71,8 @@ class Observed:
     id: str = ""
     n_new: int = 0
     n_known: int = 0
-    n_in_release: int = 0
+    n_early: int = 0
+    release_until: str = ""
     n_undone: int = 0
     n_pending: int = 0
     n_left_out: int = 0
@@ -82,7 +86,7 @@ class Observed:
         """Return it as lines."""
         parts = [
             (self.n_known, "known before"),
-            (self.n_in_release, "known when the model was released"),
+            (self.n_early, f"left out: known no later than the release's last outcome ({self.release_until})"),
             (self.n_undone, "of an observation that was undone"),
             (self.n_pending, "without an outcome yet"),
             (self.n_left_out, "left out by cleaning"),
@@ -98,11 +102,26 @@ class Observed:
 
 @dataclass
 class Sorting:
-    """The outcomes of files: those that are new, by id, with the place of their rows, and how many are not."""
+    """The outcomes of files: those that are new, by id, with the place of their rows, and how many are not.
+
+    Attributes
+    ----------
+    early
+        Places of rows that cannot be added, and when their outcomes became known.
+    by_row
+        Ids of the outcomes that counted before, by the digests of their rows.
+    keys
+        Those of rows of these files that are ids of outcomes that counted before.
+    taken
+        Ids of outcomes that counted before and are those of rows with other keys.
+    """
 
     observed: Observed
     new: dict[str, tuple[Outcome, Known, str]] = field(default_factory=dict)
-    in_release: list[str] = field(default_factory=list)
+    early: list[tuple[str, str]] = field(default_factory=list)
+    by_row: dict[str, list[str]] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
 
 
 def observe_files(
@@ -131,8 +150,8 @@ def observe_files(
     key
         Column of the main table that identifies rows, by which they are recognised; without it, by their values.
     is_new_only, skips_undone
-        Whether rows whose outcomes were known when the model was released are left out instead of refused, and rows of
-        observations that were undone.
+        Whether rows whose outcomes became known no later than the last one of the release are left out instead of
+        refused, and the outcomes of observations that were undone.
 
     Raises
     ------
@@ -140,23 +159,27 @@ def observe_files(
         There is no champion, its model has no histories, or a table or column is not known.
     MissingDataError, DataError, ContractError
         A file does not exist or cannot be read, its columns are not as agreed, an outcome is later than `now`, not
-        later than its prediction, was known to the release, or contradicts another one. Nothing has changed then.
+        later than its prediction, not later than the last one of the release, or contradicts another one. Nothing has
+        changed then.
     """
     with open_champion_outcomes(params) as (release, outcomes, version):
-        found = Sorting(Observed(params.experiment, version))
+        found = Sorting(Observed(params.experiment, version, release_until=show_known_at(outcomes.held_until)))
+        for id, one in outcomes.counts.known.items():
+            found.by_row.setdefault(one.row, []).append(id)
         for source in files:
             known = load_known_rows(params, source, now=now, tables=tables, key=key)
             found.observed.n_pending += known.n_pending
             found.observed.n_left_out += known.n_left_out
             sort_outcomes(params, known, release, outcomes, found, skips_undone=skips_undone)
         observed = found.observed
-        if found.in_release and not is_new_only:
-            n_rows = format_count(len(found.in_release), "row")
+        if found.early and not is_new_only:
+            (where, at), n_rows = found.early[0], format_count(len(found.early), "row")
             raise DataError(
-                f"{found.in_release[0]}: the release holds its outcome already, as it does of {n_rows} in all: give "
-                "later rows only, or leave these out with --new-only"
+                f"{where}: its outcome became known at {at}, no later than the release's last outcome, at "
+                f"{observed.release_until}, so it cannot be added; {n_rows} in all: give later rows only, leave these "
+                "out with --new-only, or train again with them"
             )
-        observed.n_in_release, observed.n_new = len(found.in_release), len(found.new)
+        observed.n_early, observed.n_new = len(found.early), len(found.new)
         if found.new:
             record = make_observation(files, found, reason=reason, now=now)
             try:
@@ -193,35 +216,66 @@ def sort_outcomes(
     *,
     skips_undone: bool,
 ) -> None:
-    """Add the outcomes of rows to those that are new, unless they are known, in the release, or undone.
+    """Add the outcomes of rows to those that are new, unless they are known, too early, or undone.
 
     Raises
     ------
     DataError
         An outcome is not as the model needs it, or contradicts another one.
     """
-    by_row = {one.row: one for one in outcomes.counts.known.values()}
-    is_held = known.find_times().astype("int64") <= outcomes.held_until
-    found.in_release += [known.name_row(place) for place in np.flatnonzero(is_held).tolist()]
-    known = known.take(~is_held)
+    times = known.find_times()
+    is_early = times.astype("int64") <= outcomes.held_until
+    found.early += [
+        (known.name_row(place), show_known_at(times[place].astype("int64")))
+        for place in np.flatnonzero(is_early).tolist()
+    ]
+    known = known.take(~is_early)
     made = list(make_outcomes(params, known, release))
+    if known.keys is not None:
+        found.keys |= {outcome.id for _, outcome in made} & outcomes.counts.known.keys()
     for start in range(0, len(made), MOST_ROWS):
         part = made[start : start + MOST_ROWS]
         read = read_outcomes_part(known, [outcome for _, outcome in part], [place for place, _ in part], outcomes)
         for (place, outcome), one in zip(part, read, strict=True):
             where, id = known.name_row(place), one.row if known.keys is None else outcome.id
-            earlier = by_row.get(one.row) if known.keys is None else outcomes.counts.known.get(id)
-            if skips_undone and one.row in outcomes.counts.undone_rows:
-                found.observed.n_undone += 1
-            elif earlier is not None:
-                check_same(where, one, earlier, "what was observed before: undo that observation first")
+            if is_known_before(where, one, id, outcomes, found):
                 found.observed.n_known += 1
+            elif skips_undone and one.identity in outcomes.counts.undone:
+                found.observed.n_undone += 1
             elif id in found.new:
                 remedy = "name the column that identifies rows with --key" if known.keys is None else "give one of them"
-                check_same(where, one, found.new[id][1], f"that of the same row at {found.new[id][2]}: {remedy}")
+                check_same(where, one, [found.new[id][1]], f"that of the same row at {found.new[id][2]}: {remedy}")
                 found.observed.n_known += 1
             else:
                 found.new[id] = (Outcome(id, outcome.row, outcome.value, outcome.known_at), one, where)
+
+
+def is_known_before(where: str, one: Known, id: str, outcomes: FedOutcomes, found: Sorting) -> bool:
+    """Return whether an outcome counts already, under its id or as that of an equal row.
+
+    Without a key (`id` is the digest of the row) any equal row is the same one. With a key, equal rows of keyed
+    observations are others; outcomes that the service was sent and those observed without a key have other ids, and
+    each is taken for one row only.
+
+    Raises
+    ------
+    DataError
+        It contradicts the one that counts.
+    """
+    counted, observed, equal = outcomes.counts.known, outcomes.counts.observed, found.by_row.get(one.row, [])
+    if id != one.row and id not in counted:
+        equal = [other for other in equal if other not in found.keys and (other == one.row or other not in observed)]
+        other = (
+            "what was observed without --key, or sent to the service with another id: undo that observation, or send "
+            "the outcome again with that id"
+        )
+        check_same(where, one, [counted[other] for other in equal], other)
+        same = [other for other in equal if counted[other].identity == one.identity and other not in found.taken]
+        found.taken.update(same[:1])
+        return bool(same)
+    earlier = [counted[id]] if id in counted else [counted[other] for other in equal]
+    check_same(where, one, earlier, "what was observed before: undo that observation first")
+    return bool(earlier)
 
 
 def make_outcomes(params: Params, known: KnownRows, release: Release) -> Iterator[tuple[int, Outcome]]:
@@ -257,12 +311,16 @@ def read_outcomes_part(
         raise DataError(f"{known.name_row(places[fault.row])}: {what}") from error
 
 
-def check_same(where: str, one: Known, earlier: Known, other: str) -> None:
-    """Refuse an outcome that is not the same as another one of the same row."""
-    if (one.at, one.value) != (earlier.at, earlier.value):
-        shown = [f"{known.value:g}, known at {np.datetime64(known.at, 'us').astype('datetime64[s]')}Z" for known in
-                 (one, earlier)]  # fmt: skip
+def check_same(where: str, one: Known, earlier: Sequence[Known], other: str) -> None:
+    """Refuse an outcome of a row whose earlier ones, if there are any, are all different."""
+    if earlier and all(one.identity != known.identity for known in earlier):
+        shown = [f"{known.value:g}, known at {show_known_at(known.at)}" for known in (one, earlier[0])]
         raise DataError(f"{where}: its outcome ({shown[0]}) contradicts ({shown[1]}) {other}")
+
+
+def show_known_at(microseconds: int) -> str:
+    """Return a time since 1970 in UTC; empty for the one before all times."""
+    return "" if microseconds == NEVER else f"{np.datetime64(int(microseconds), 'us').astype('datetime64[s]')}Z"
 
 
 def make_observation(files: Sequence[Path], found: Sorting, *, reason: str, now: datetime) -> Observation:
@@ -278,34 +336,65 @@ def list_observations(experiment: str) -> list[KnownObservation]:
     return load_observations(find_outcomes_path(experiment))
 
 
-def undo_observation(params: Params, id: str, *, reason: str, now: datetime) -> KnownObservation:
+@dataclass(frozen=True)
+class Undone:
+    """An observation that was undone.
+
+    Attributes
+    ----------
+    version
+        Version of the champion.
+    n_held
+        Its outcomes that became known no later than the last one of the champion's release. They did not count beside
+        the release, and still count in it if the model was trained with them.
+    """
+
+    experiment: str
+    known: KnownObservation
+    version: int
+    n_held: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**self.known.to_dict(), "champion": self.version, "n_held": self.n_held}
+
+    def __str__(self) -> str:
+        """Return it as lines."""
+        undo, n_outcomes = self.known.undo, self.known.record.n_outcomes
+        assert undo is not None
+        why = f": {undo.reason}" if undo.reason else ""
+        line = f"{self.experiment}: observation {undo.id} undone at {undo.at} by {undo.by}{why}; "
+        n_free = n_outcomes - self.n_held
+        if not self.n_held:
+            return f"{line}its {format_count(n_free, 'outcome')} no longer count"
+        return (
+            f"{line}of its {format_count(n_outcomes, 'outcome')}, {n_free:,} no longer count\n"
+            f"{self.n_held:,} of them became known no later than the last outcome of the release of version "
+            f"{self.version}: if it was trained with them, they still count there: train again without them"
+        )
+
+
+def undo_observation(params: Params, id: str, *, reason: str, now: datetime) -> Undone:
     """Undo an observation, so that its outcomes no longer count; nothing changes if it was undone before.
+
+    What a later release learned from them stays in it; see `Undone`.
 
     Raises
     ------
     ParamsError
         There is no such observation.
     """
-    with open_champion_outcomes(params) as (_, outcomes, _):
+    with open_champion_outcomes(params) as (_, outcomes, version):
         known = {one.record.id: one for one in list_observations(params.experiment)}
         if id not in known:
             hint = name_nearest(id, known) if known else "nothing was observed yet"
             raise ParamsError(f"{params.experiment}: no observation {id!r}: {hint}")
-        if known[id].undo is not None:
-            return known[id]
-        undo = Undo(id, now.isoformat(timespec="seconds"), provenance.name_person(), reason)
-        outcomes.undo(undo)
-        return KnownObservation(known[id].record, undo)
-
-
-def describe_undo(experiment: str, undone: KnownObservation) -> str:
-    """Return who undid an observation, in a line."""
-    undo, n_outcomes = undone.undo, format_count(undone.record.n_outcomes, "outcome")
-    assert undo is not None
-    why = f": {undo.reason}" if undo.reason else ""
-    return (
-        f"{experiment}: observation {undo.id} undone at {undo.at} by {undo.by}{why}; its {n_outcomes} no longer count"
-    )
+        undo = known[id].undo
+        if undo is None:
+            undo = Undo(id, now.isoformat(timespec="seconds"), provenance.name_person(), reason)
+            outcomes.undo(undo)
+        n_held = outcomes.counts.undone_held.get(id, 0)
+        return Undone(params.experiment, KnownObservation(known[id].record, undo), version, n_held)
 
 
 def list_observation_facts(known: KnownObservation) -> tuple[str, ...]:

@@ -68,6 +68,11 @@ class Known:
     keys: tuple[str | None, ...]
     row: str
 
+    @property
+    def identity(self) -> tuple[str, int, float]:
+        """What tells an outcome from all others: row, time and true value."""
+        return self.row, self.at, self.value
+
 
 @dataclass
 class Counts:
@@ -77,13 +82,21 @@ class Counts:
     ----------
     waiting
         Lines of observations whose record has not come yet.
-    undone_rows
-        Digests of the rows of observations that were undone.
+    observed
+        Observations of the outcomes that count and of those that are held; none for those that a service was sent.
+    undone
+        Outcomes of observations that were undone; see `Known.identity`.
+    undone_held
+        How many outcomes of observations that were undone are held, by observation.
+    held
+        Ids of outcomes that became known no later than the last one of the release.
     """
 
     known: dict[str, Known] = field(default_factory=dict)
     waiting: dict[str, list[Line]] = field(default_factory=dict)
-    undone_rows: set[str] = field(default_factory=set)
+    observed: dict[str, str] = field(default_factory=dict)
+    undone: set[tuple[str, int, float]] = field(default_factory=set)
+    undone_held: dict[str, int] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     fed_at: float | None = None
     n_damaged: int = 0
@@ -228,18 +241,23 @@ class FedOutcomes:
                 except RequestError:
                     self.counts.n_refused += 1
         if is_undone:
-            self.counts.undone_rows |= {known.row for known in found.values()}
+            self.counts.undone |= {known.identity for known in found.values()}
+            n_held = sum(self.is_held(known) for known in found.values())
+            self.counts.undone_held[read.observation] = self.counts.undone_held.get(read.observation, 0) + n_held
             return
         for id, known in found.items():
             self.counts.known.pop(id, None)
             self.counts.held.discard(id)
+            self.counts.observed.pop(id, None)
+            if read.observation:
+                self.counts.observed[id] = read.observation
             if self.is_held(known):
                 self.counts.held.add(id)
             else:
                 self.counts.known[id] = known
 
     def is_held(self, outcome: Known) -> bool:
-        """Return whether the release holds an outcome, as all that were known when its last one was."""
+        """Return whether an outcome became known no later than the last one of the release, so it cannot be added."""
         return outcome.at <= self.held_until
 
     def read_outcomes(self, outcomes: Sequence[Outcome]) -> dict[str, Known]:
