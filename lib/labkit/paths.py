@@ -59,22 +59,26 @@ def find_code_root() -> Path:
 
 
 @contextmanager
-def use_root(folder: Path) -> Iterator[None]:
+def use_root(folder: Path, *, origin: Path | None = None) -> Iterator[None]:
     """Make a folder the root of the checkout, in this process and in those that it starts meanwhile.
 
     Parameters
     ----------
     folder
         Absolute path of the folder.
+    origin
+        For a light checkout, the one it was made from.
     """
-    before = os.environ.get("LABKIT_ROOT")
-    os.environ["LABKIT_ROOT"] = str(folder)
+    used = {"LABKIT_ROOT": str(folder)} | ({ORIGIN_VARIABLE: str(origin)} if origin else {})
+    before = {name: os.environ.pop(name, None) for name in used}
+    os.environ.update(used)
     try:
         yield
     finally:
-        del os.environ["LABKIT_ROOT"]
-        if before is not None:
-            os.environ["LABKIT_ROOT"] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 def find_params_dir() -> Path:

@@ -12,10 +12,11 @@ from labkit.sweep.engine import LocalEngine
 from labkit.sweep.result import Row, rank_points
 from labkit.sweep.worker import Task
 
-from tests.conftest import call_in_process
+from tests.conftest import call_in_process, call_labkit, make_checkout
 from tests.git import call_git
 from tests.run.small import find_done, find_tracked, load_ledger, make_small, start, wait_until
 from tests.shared_server import SharedServer
+from tests.shop import SHOP, change, write_tables
 
 SWEEP = ("sweep", "small", "-S", "seed=1,2", "--jobs", "2")
 
@@ -117,3 +118,18 @@ def test_sweep_survives_kills_and_leaves_the_checkout_alone(
     assert not (root / "data" / "small" / "eda").exists()
     # A point is adopted by number.
     assert "+seed: 2" in call_in_process(root, "sweep", "small", "--adopt", "2").stdout
+
+
+@pytest.mark.slow
+def test_points_read_tables_of_the_checkout(tmp_path: Path, store: Path, shared_server: SharedServer) -> None:
+    root = make_checkout(tmp_path / "checkout", store=store)
+    place = "data/shop/source/customers.csv"
+    (root / "params" / "shop.yaml").write_text(SHOP.replace("tables/customers.csv", place))
+    change(root / "dvc.yaml", "experiments: [", "experiments: [shop, ")
+    write_tables(root)
+    (root / place).parent.mkdir(parents=True)
+    (root / "tables" / "customers.csv").rename(root / place)
+    shared_server.lend(root)
+    done = call_labkit(root, "sweep", "shop", "-S", "seed=1,2", "--until", "wrangling")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 points done up to wrangling; 5 stages ran" in done.stdout

@@ -69,7 +69,7 @@ def prepare_point(params: Params, content: str) -> Path:
     """Write the fingerprints of all stages for a point's params in a light checkout, and return their folder."""
     root = find_sweeps_dir(params.experiment) / "points" / digest([content])[:32]
     make_light_checkout(root, params.experiment, content)
-    with paths.use_root(root):
+    with paths.use_root(root, origin=paths.find_root()):
         perform_fingerprint(params, None)
         return find_fingerprint_dir(params.experiment)
 
@@ -149,7 +149,7 @@ def adopt_node(params: Params, content: str, stage: str, key: str) -> Node:
     check_outputs(experiment, [origin / name for name in written])
     place_inputs(root, origin, experiment, written)
     record = load_records(paths.find_reports_dir(experiment)).get(stage)
-    with paths.use_root(root):
+    with paths.use_root(root, origin=origin):
         if record:
             save_record(record, paths.find_reports_dir(experiment))
         return finish_node(params, stage, key)
@@ -204,7 +204,7 @@ def load_node(params: Params, stage: str, key: str) -> Node | None:
     is_whole = node.key == key and all(is_unchanged(root, node, name) for name in node.files)
     if not is_whole or not node.reads:
         return node if is_whole else None
-    with paths.use_root(root):
+    with paths.use_root(root, origin=paths.find_root()):
         perform_fingerprint(params, None)
         return node if compute_reads_digest(params.experiment, stage) == node.reads else None
 

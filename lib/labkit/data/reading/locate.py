@@ -50,7 +50,9 @@ def find_file(name: str, file: str, folder: Path) -> Path:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", file):
         raise ParamsError(f"data.tables.{name}.path: {file} is a URL: download it, and name the file")
     path = (folder / file).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    # What a light checkout has may be links into the checkout that it was made from.
+    homes = {folder, paths.find_code_root() if folder == paths.find_root() else folder}
+    if not any(path.is_relative_to(home.resolve()) for home in homes):
         raise ParamsError(f"data.tables.{name}.path: {file} is outside of {folder}: name a file inside it")
     if path.is_file():
         return path
