@@ -61,4 +61,8 @@ def test_differences_are_accepted_doubtful_or_too_large() -> None:
             verdict == "accepted"
         )
         assert verdict in sentence
+        assert ("Groups differ" in sentence, "Groups may differ" in sentence) == (
+            verdict == "too large",
+            verdict == "perhaps by chance",
+        )
     assert group_plots.summarize_differences(group_plots.tabulate_differences([], None)) == ""

@@ -115,8 +115,9 @@ def summarize_differences(differences: pd.DataFrame) -> str:
     verdicts = differences["verdict"]
     if (verdicts == "accepted").all():
         return f"Differences between declared groups: {len(differences)} measured, all accepted."
-    worst = differences[verdicts == ("too large" if (verdicts == "too large").any() else verdicts.max())].iloc[0]
+    is_clear = (verdicts == "too large").any()
+    worst = differences[verdicts == ("too large" if is_clear else verdicts.max())].iloc[0]
     return (
-        f"**Groups differ**: {worst['rate']} by {escape(worst['column'])}, {escape(worst['highest'])} against "
+        f"**Groups {'differ' if is_clear else 'may differ'}**: {worst['rate']} by {escape(worst['column'])}, {escape(worst['highest'])} against "
         f"{escape(worst['lowest'])}: {worst['difference']}, {worst['verdict']}."
     )
