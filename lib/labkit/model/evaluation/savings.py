@@ -117,11 +117,8 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
     --------
     >>> days = {"days": 61, "saving_days": 40, "most_days": 5, "share": 0.8, "others": 0.004}
     >>> costs = Costs(false_positive=1, false_negative=4, unit="EUR")
-    >>> sentences = describe_savings({"rows": 9000, "days": days}, costs)
-    >>> sentences[0].partition(": ")[0]
+    >>> describe_savings({"rows": 9000, "days": days}, costs)[0].split(":")[0]
     'Against the cheaper of always and never acting, it saves on 40 of 61 days'
-    >>> sentences[0].partition(": ")[2]
-    '80 % of the saving is from 5 of them, and the other 56 days save 0.004 EUR per row.'
     """
     lines, unit = [], f" {costs.unit}" if costs and costs.unit else ""
     if other := found.get("plain_lightgbm"):
@@ -135,17 +132,37 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
             f"{unit} per {subject.row}; against it the model {word} {format_interval(*ends)}{unit} per "
             f"{subject.row}."
         )
-    if (days := found.get("days")) and days["share"] is not None:
-        n_most = days["most_days"]
-        spread = (
-            "Against the cheaper of always and never acting, it saves on "
-            f"{days['saving_days']:,} of {days['days']:,} days"
+    against = "Against the cheaper of always and never acting, it"
+    return [*lines, *describe_days(found, costs, subject, lead=against)]
+
+
+def describe_days(
+    found: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC, *, lead: str = "It"
+) -> list[str]:
+    """Return a sentence about the days of the saving against the cheaper of always and never acting, if it is known.
+
+    Parameters
+    ----------
+    found
+        As `evaluate_savings` returns it.
+    lead
+        Its subject; it has to name what the saving is against unless the sentence before does.
+
+    Examples
+    --------
+    >>> days = {"days": 61, "saving_days": 40, "most_days": 5, "share": 0.8, "others": 0.004}
+    >>> describe_days({"days": days}, Costs(false_positive=1, false_negative=4, unit="EUR"))
+    ['It saves on 40 of 61 days: 80 % of the saving is from 5 of them, and the other 56 days save 0.004 EUR per row.']
+    """
+    days, unit = found.get("days"), f" {costs.unit}" if costs and costs.unit else ""
+    if not days or days["share"] is None:
+        return []
+    n_most = days["most_days"]
+    spread = f"{lead} saves on {days['saving_days']:,} of {days['days']:,} days"
+    if days["others"] is not None:
+        word = "save" if days["others"] > 0 else "lose"
+        spread += (
+            f": {format_share(days['share'])} of the saving is from {n_most} of them, and the other "
+            f"{days['days'] - n_most:,} days {word} {format_number(abs(days['others']), 2)}{unit} per {subject.row}"
         )
-        if days["others"] is not None:
-            word = "save" if days["others"] > 0 else "lose"
-            spread += (
-                f": {format_share(days['share'])} of the saving is from {n_most} of them, and the other "
-                f"{days['days'] - n_most:,} days {word} {format_number(abs(days['others']), 2)}{unit} per {subject.row}"
-            )
-        lines.append(f"{spread}.")
-    return lines
+    return [f"{spread}."]
