@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from labkit.model.evaluation.slices import NONE_FOUND
 from labkit.params.metric_meanings import name_headline
 from labkit.storage.digests import compute_digest
 from mlflow import MlflowClient
@@ -61,6 +62,15 @@ def test_run_names_every_stage_once_and_ends_with_its_result_and_where_to_look(f
     assert "reports/index.html" in printed
     assert "mlflow ui" in printed
     assert (root / "reports" / "index.html").is_file()
+
+
+def test_summary_of_the_evaluation_begins_with_the_metric_and_the_gate(root: Path) -> None:
+    record = json.loads((root / "reports" / "diabetes" / "05_evaluation.json").read_text())
+    first, second, *others = record["findings"]
+    assert first.startswith("**mae ")
+    assert second.startswith("The gate: **passed**.")
+    weak = next(check["status"] for check in record["checks"] if check["code"] == "LK508")
+    assert [finding for finding in others if "roup" in finding] == [NONE_FOUND] * (weak == "passed")
 
 
 def test_one_parent_seven_children_and_candidates_all_ended(root: Path) -> None:
