@@ -133,10 +133,10 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
             f"{subject.row}."
         )
     against = "Against the cheaper of always and never acting, it"
-    return [*lines, *describe_days(found, costs, subject, lead=against)]
+    return [*lines, *describe_saving_days(found, costs, subject, lead=against)]
 
 
-def describe_days(
+def describe_saving_days(
     found: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC, *, lead: str = "It"
 ) -> list[str]:
     """Return a sentence about the days of the saving against the cheaper of always and never acting, if it is known.
@@ -151,7 +151,7 @@ def describe_days(
     Examples
     --------
     >>> days = {"days": 61, "saving_days": 40, "most_days": 5, "share": 0.8, "others": 0.004}
-    >>> describe_days({"days": days}, Costs(false_positive=1, false_negative=4, unit="EUR"))
+    >>> describe_saving_days({"days": days}, Costs(false_positive=1, false_negative=4, unit="EUR"))
     ['It saves on 40 of 61 days: 80 % of the saving is from 5 of them, and the other 56 days save 0.004 EUR per row.']
     """
     days, unit = found.get("days"), f" {costs.unit}" if costs and costs.unit else ""
