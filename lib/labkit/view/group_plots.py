@@ -118,6 +118,6 @@ def summarize_differences(differences: pd.DataFrame) -> str:
     is_clear = (verdicts == "too large").any()
     worst = differences[verdicts == ("too large" if is_clear else verdicts.max())].iloc[0]
     return (
-        f"**Groups {'differ' if is_clear else 'may differ'}**: {worst['rate']} by {escape(worst['column'])}, {escape(worst['highest'])} against "
-        f"{escape(worst['lowest'])}: {worst['difference']}, {worst['verdict']}."
+        f"**Groups {'differ' if is_clear else 'may differ'}**: {worst['rate']} by {escape(worst['column'])}, "
+        f"{escape(worst['highest'])} against {escape(worst['lowest'])}: {worst['difference']}, {worst['verdict']}."
     )
