@@ -1,5 +1,6 @@
 """A training that fails again and again on the same data, code and parameters waits for a change, and an alert says so."""
 
+import errno
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labkit.errors import StageError, TrackingError
+from labkit.errors import DiskError, LostStoreError, StageError, TrackingError
 from labkit.monitoring import retraining
 from labkit.monitoring.alerts import list_open_alerts, load_lines, update_alerts
 from labkit.monitoring.champion_check import find_history
-from labkit.monitoring.retraining_records import load_records_of_retrainings
+from labkit.monitoring.retraining_records import is_transient, load_records_of_retrainings
 from labkit.monitoring.watch import Work, train
 from labkit.monitoring.watch_state import State
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
+from labkit.run.notebook.result import Execution, Failure
+from labkit.run.pipeline.stage_run import make_error
 from labkit.run.records.champion_moves import load_champion
 from labkit.stages.recipe import compute_recipe_digest
 from labkit.storage.append import append_line
@@ -111,6 +114,40 @@ def test_failures_that_have_other_causes_do_not_count(root: Path, error: BaseExc
     trainings.error = error
     assert [trainings.train() for _ in range(4)] == ["failed"] * 4
     assert list_alerts() == []
+
+
+def make_stage_error(cause: BaseException) -> StageError:
+    error = StageError("stage eda failed")
+    error.__cause__ = cause
+    return error
+
+
+def make_failure(name: str, message: str) -> StageError:
+    """Return the error of a stage whose notebook stopped with an error."""
+    path = Path("notebooks/01_eda.ipynb")
+    execution = Execution(1.0, Failure(1, 2, "", "", name, message), (), "failed")
+    assert execution.failure is not None
+    error = make_error(path, execution, execution.failure, Path("reports"), [])
+    assert isinstance(error, StageError)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (make_stage_error(OSError(errno.ENOSPC, "No space left on device")), True),
+        (make_stage_error(DiskError("disk full")), True),
+        (make_stage_error(LostStoreError("no server")), True),
+        (make_stage_error(FileNotFoundError(errno.ENOENT, "no such file")), False),
+        (make_failure("OSError", "OSError: [Errno 28] No space left on device: disk full: needs more"), True),
+        (make_failure("DiskError", "data/t.parquet: disk full: needs 3 MB"), True),
+        (make_failure("LostStoreError", "no server"), True),
+        (make_failure("FileNotFoundError", "[Errno 2] No such file or directory: 'x.csv'"), False),
+        (make_failure("ValueError", "could not convert string to float"), False),
+    ],
+)
+def test_causes_of_a_failed_stage_tell_whether_it_may_succeed_later(error: StageError, expected: bool) -> None:
+    assert is_transient(error) is expected
 
 
 def test_recipe_is_code_parameters_and_raw_files(root: Path) -> None:

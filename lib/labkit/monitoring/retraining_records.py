@@ -9,6 +9,7 @@ from labkit.errors import DiskError, TrackingError
 from labkit.monitoring.champion_check import find_history, read_records
 from labkit.monitoring.new_data import NewData
 from labkit.storage.append import append_line
+from labkit.storage.disk import is_full
 
 RECORDS = "retrainings.jsonl"
 FINISHED, FAILED, REPEATED, HELD_BACK = "finished", "failed", "repeated", "held back"
@@ -77,5 +78,15 @@ def describe_repeated_failure(failed: Mapping[str, Any]) -> str:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether what failed may succeed without a change of data, code or parameters."""
-    return isinstance(error, TrackingError | DiskError | OSError) or not isinstance(error, Exception)
+    """Return whether what failed may succeed without a change of data, code or parameters.
+
+    A stage that failed is judged by its causes, but not by any system error: a file that its code misses stays missing.
+    """
+    if isinstance(error, OSError) or not isinstance(error, Exception) or is_full(error):
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TrackingError | DiskError):
+            return True
+        cause = cause.__cause__
+    return False

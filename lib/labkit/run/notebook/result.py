@@ -3,6 +3,7 @@
 Reads and marks executed notebooks; `labkit.run.notebook.executor` executes them.
 """
 
+import errno
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any, Literal
 
 import nbformat
 
+from labkit import errors
+from labkit.errors import LabkitError
 from labkit.run.cell_states import INJECTED, CellState, remove_banners, set_state
 from labkit.units import format_count
 
@@ -23,6 +26,7 @@ GROUP_COUNT = re.compile(r" \((\d+) sub-exceptions?\)$")
 MEMBER_BEGIN = re.compile(r"(  \+-|    )\+-{16} (\d+|\.{3}) -{16}")
 MEMBER_BAR = "    |"
 MOST_MEMBERS = 3
+FULL_DISK = f"[Errno {errno.ENOSPC}]"
 # papermill's own names of states, for other readers of the executed notebook.
 PAPERMILL_STATES = {"finished": "completed", "not run": "pending"}
 
@@ -42,6 +46,15 @@ class Failure:
     def summary(self) -> str:
         """The error's first line."""
         return next(iter(self.error_message.splitlines()), self.error_name)
+
+    @property
+    def cause(self) -> Exception | None:
+        """The error in the kernel as one here, if it is one of labkit's or a full disk."""
+        kind = getattr(errors, self.error_name, None)
+        if isinstance(kind, type) and issubclass(kind, LabkitError):
+            return kind(self.summary)
+        is_full = self.error_name == "OSError" and ("disk full:" in self.summary or FULL_DISK in self.summary)
+        return OSError(errno.ENOSPC, self.summary) if is_full else None
 
     @property
     def place(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from labkit import errors, paths
+from labkit import paths
 from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
@@ -374,8 +374,8 @@ def make_error(
     path: Path, execution: Execution, failure: Failure, pages: Path, parameters: Iterable[tuple[str, str, str]]
 ) -> LabkitError:
     """Return the error to raise for a failed notebook, of the class raised inside it if that is one of labkit's."""
-    kind = getattr(errors, failure.error_name, None)
-    own = kind if isinstance(kind, type) and issubclass(kind, LabkitError) else None
+    cause = failure.cause
+    own = type(cause) if isinstance(cause, LabkitError) else None
     is_input = own is not None and own.exit_code == LabkitError.exit_code
     summary = shorten(failure.summary, LONGEST_OWN_MESSAGE if own else LONGEST_MESSAGE)
     set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
@@ -389,4 +389,6 @@ def make_error(
         f"Page: {show_path(pages / path.stem)}.html   Notebook: {show_path(pages / path.name)}",
         "Fix it and run again: finished stages are kept.",
     ]
-    return (own if own and is_input else StageError)("\n".join(line for line in lines if line))
+    error = (own if own and is_input else StageError)("\n".join(line for line in lines if line))
+    error.__cause__ = cause
+    return error
