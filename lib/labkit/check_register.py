@@ -305,6 +305,11 @@ REGISTER: dict[str, Definition] = {
         "The champion stays in service although training was asked for, and more attempts would fail in the same way.",
         "Correct what the error names; it is tried again once data, code or parameters change, or with `--reason`.",
     ),
+    "LK728": Definition(
+        "Outcomes fed back", "Age",
+        "The rates of past outcomes stay as they are, and predictions follow them, until the file can be observed.",
+        "Correct the file as the message says; the next one that can be observed ends the alert.",
+    ),
     "LK731": Definition(
         "Contract of the raw table", "The file",
         "The stage `source` would refuse it.",

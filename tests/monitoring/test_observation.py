@@ -15,6 +15,7 @@ from labkit import paths
 from labkit.errors import ContractError, DataError, LabkitError, MissingDataError, ParamsError
 from labkit.model.release import bundle
 from labkit.monitoring import observation
+from labkit.monitoring.alerts import find_alerts, load_lines
 from labkit.monitoring.observation import Observed, list_observations, observe_files, undo_observation
 from labkit.monitoring.watch import Work, look
 from labkit.monitoring.watch_state import State
@@ -24,6 +25,7 @@ from labkit.run.records import registry
 from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.serving.batch import predict_file
 from labkit.serving.engine import load_engine
+from labkit.storage.digests import compute_digest
 
 from tests.conftest import call_in_process
 from tests.documents import find_commands
@@ -39,7 +41,7 @@ from tests.monitoring.observed_shop import (
     save,
     work_in_shop,
 )
-from tests.serving.shop_release import list_orders, write_shop_release
+from tests.serving.shop_release import NEEDED, list_orders, write_shop_release
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEYED = SENT.assign(minute=range(len(SENT)))
@@ -141,7 +143,7 @@ def test_observation_is_recorded_and_undone(shop: Path) -> None:
     ]
     assert (found[0]["undone"]["reason"], found[1]["undone"]) == ("wrong file", None)
     assert "@" in found[0]["by"]
-    assert observe(shop / "sent.csv", skips_undone=True).n_undone == 25
+    assert observe(shop / "sent.csv", is_unattended=True).n_undone == 25
     assert observe(shop / "sent.csv").n_new == 25, "by hand, they may be observed again"
     np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
     with pytest.raises(ParamsError, match="no observation 'x'"):
@@ -195,7 +197,10 @@ def test_equal_rows_with_other_outcomes_need_a_key(shop: Path) -> None:
     with pytest.raises(DataError, match="row 4: .* that of the same row at .*row 1: name the column .* with --key"):
         observe(save(shop / "twice.csv", twice))
     keyed = twice.assign(minute=[1, 2, 3, 4])
-    assert observe(save(shop / "keyed.csv", keyed), key="minute").n_new == 4
+    rates = shop / "data" / "rates.csv"
+    assert observe(save(shop / "keyed.csv", keyed), key="minute", tables={"rates": rates}).n_new == 4
+    record = list_observations(NAME)[-1].record
+    assert (record.key, record.tables) == ("minute", {"data/rates.csv": compute_digest(rates)})
     assert observe(shop / "keyed.csv", key="minute").n_known == 4
     with pytest.raises(ParamsError, match="--key minutes: .* did you mean 'minute'"):
         observe(shop / "keyed.csv", key="minutes")
@@ -251,6 +256,59 @@ def test_undo_names_the_outcomes_that_a_later_release_may_hold(shop: Path) -> No
     assert said[0].splitlines() == said[1].splitlines()
     assert "; of its 25 outcomes, 0 no longer count\n25 of them became known no later than the last" in said[0]
     assert "release of version 2: if it was trained with them, they still count there: train again" in said[0]
+
+
+def test_outcomes_that_the_champion_cannot_count_are_named(shop: Path) -> None:
+    observe(save(shop / "first.csv", SENT[:25]))
+    champion = load_champion(NAME)
+    try:
+        promote(write_shop_release(shop / "narrow", columns=[name for name in NEEDED if name != "gift"]))
+        found = observe(save(shop / "second.csv", SENT[25:]))
+        listed = call_in_process(shop, "observe", NAME).stdout
+    finally:
+        registry.set_alias(NAME, CHAMPION, champion)
+    version = load_champion(NAME).number + 1
+    assert (found.n_new, found.n_refused, found.n_counted) == (15, 25, 15)
+    for said in (str(found), listed):
+        assert f"25 recorded outcomes cannot be counted by version {found.version}, as when its inputs" in said
+    assert found.version >= version
+
+
+def test_watch_feeds_the_rest_of_a_file_with_a_revised_outcome(shop: Path) -> None:
+    apply_overrides(NAME, ["monitoring.incoming=arrived.csv", "monitoring.observe=true"])
+    lines: list[str] = []
+    work = Work(timedelta(hours=1), None, lines.append)
+
+    def arrive(rows: pd.DataFrame) -> list[tuple[str, str]]:
+        os.utime(save(shop / "arrived.csv", rows), (0, 0))
+        lines.clear()
+        look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
+        return [(one["event"], one["evidence"]) for one in load_lines(NAME) if one["code"] == "LK728"]
+
+    find_alerts(NAME).unlink(missing_ok=True)
+    arrive(SENT[:25])
+    revised = SENT.assign(returned=SENT["returned"].where(SENT.index >= 1, 1 - SENT["returned"]))
+    assert arrive(revised) == []
+    assert "15 new outcomes" in "\n".join(lines)
+    assert "24 known before; 1 left out, as they contradict others (" in "\n".join(lines)
+    assert "arrived.csv: row 1: its outcome (" in "\n".join(lines)
+    ((event, evidence),) = arrive(SENT.assign(days_until_known=0))
+    assert (event, "known_at: not after the time of prediction" in evidence) == ("opened", True)
+    assert [event for event, _ in arrive(SENT)] == ["opened", "resolved"]
+
+
+def test_watch_tries_again_after_a_failure_of_the_disk(shop: Path) -> None:
+    apply_overrides(NAME, ["monitoring.incoming=arrived.csv", "monitoring.observe=true"])
+    os.utime(save(shop / "arrived.csv", SENT), (0, 0))
+    path, state, lines = observation.find_outcomes_path(NAME), State(NAME), list[str]()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(shop / "unmounted" / "outcomes.jsonl")
+    try:
+        look(state, Work(timedelta(hours=1), None, lines.append), now=datetime.now(UTC), is_forced=True)
+    finally:
+        path.unlink()
+    (line,) = [line for line in lines if "outcomes.jsonl: cannot be written" in line]
+    assert f"{NAME}: failed: " in line
 
 
 def test_watch_feeds_back_what_arrives_but_nothing_that_was_undone(shop: Path) -> None:

@@ -92,5 +92,7 @@ def observe(
         elif known:
             names = ("id", "at", "by", "outcomes", "files", "why", "undone")
             console.print_table(names, [observation.list_observation_facts(one) for one in known], title=experiment)
+            if uncounted := observation.describe_uncounted(params):
+                echo(uncounted)
         else:
             echo(f"{experiment}: nothing was observed yet: name files with rows whose outcomes became known")

@@ -26,7 +26,7 @@ from labkit.units import format_time_span
 ALERTS = "alerts.jsonl"
 NEWS = timedelta(days=1)
 """Events older than this are not sent or shown any more, such as after a long failure of the webhook."""
-UNMONITORED, FAILING = "LK720", "LK727"
+UNMONITORED, FAILING, UNFED = "LK720", "LK727", "LK728"
 SENT, NOT_SENT = "sent", "not sent"
 Kind = Literal["opened", "changed", "resolved"]
 
@@ -161,6 +161,16 @@ def open_alert(
             at = now.isoformat(timespec="seconds")
             event = Event(at, "opened", experiment, code, "watch", evidence, version, "none", at)
             events.append(event.to_dict() | {"text": event.text})
+        return add_events(experiment, events, lines, now=now, report=report)
+
+
+def end_alerts(
+    experiment: str, code: str, evidence: str, *, now: datetime, report: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """End an alert that does not follow from a check, if it is open, and return the alerts that are open."""
+    with hold_lock(find_alerts_lock(experiment)):
+        lines, at = load_lines(experiment), now.isoformat(timespec="seconds")
+        events = [end_alert(one, at, evidence) for one in list_open_alerts(lines) if one["code"] == code]
         return add_events(experiment, events, lines, now=now, report=report)
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import LabkitError, ParamsError, get_first_line
-from labkit.monitoring.alerts import FAILING, open_alert, raise_unmonitored
+from labkit.errors import DiskError, LabkitError, ParamsError, TrackingError, get_first_line
+from labkit.monitoring.alerts import FAILING, UNFED, end_alerts, open_alert, raise_unmonitored
 from labkit.monitoring.champion_check import find_incoming
 from labkit.monitoring.delivery import parse_time
 from labkit.monitoring.observation import observe_files
@@ -229,15 +229,30 @@ def check_sources(params: Params, state: State, work: Work, *, now: datetime, is
 def observe_incoming(params: Params, incoming: Path, work: Work) -> None:
     """Feed the outcomes in a file that arrived back to the champion; without those that someone has undone.
 
-    A file that is refused is reported and keeps nothing else from happening: the check names what is wrong with it.
+    Outcomes that contradict others are left out and reported. A file that is refused opens an alert and keeps nothing
+    else from happening: the check names what is wrong with it.
+
+    Raises
+    ------
+    TrackingError, DiskError
+        The store or the disk failed: the watch tries again.
     """
+    experiment, now = params.experiment, datetime.now(UTC)
+    version = load_champion(experiment).number
+    given: dict[str, Any] = {"now": now, "report": lambda line: say(work, line)}
     try:
-        options: dict[str, Any] = {"is_new_only": True, "skips_undone": True}
-        found = observe_files(params, [incoming], reason="labkit watch", now=datetime.now(UTC), **options)
+        options: dict[str, Any] = {"is_new_only": True, "is_unattended": True}
+        found = observe_files(params, [incoming], reason="labkit watch", now=now, **options)
+    except (TrackingError, DiskError):
+        raise
     except LabkitError as error:
-        say(work, f"{params.experiment}: outcomes not observed: {get_first_line(error)}")
+        evidence = get_first_line(error)
+        say(work, f"{experiment}: outcomes not observed: {evidence}")
+        open_alert(experiment, UNFED, evidence, version=version, **given)
     else:
-        say(work, str(found).partition("\n")[0])
+        for line in filter(None, (str(found).partition("\n")[0], found.describe_uncounted())):
+            say(work, line)
+        end_alerts(experiment, UNFED, f"observed at {now.isoformat(timespec='seconds')}", **given)
 
 
 def check_source_of_rows(params: Params, source: Path, state: State, work: Work) -> str:

@@ -45,6 +45,10 @@ class Observation(msgspec.Struct, frozen=True):
         Version of the champion then.
     files
         Paths as shown, and digests.
+    tables
+        The same of joined tables that were given.
+    key
+        Column by which rows were recognised; empty for their values.
     """
 
     id: str
@@ -54,6 +58,8 @@ class Observation(msgspec.Struct, frozen=True):
     version: int
     files: dict[str, str]
     n_outcomes: int
+    tables: dict[str, str] = {}
+    key: str = ""
 
 
 class Undo(msgspec.Struct, frozen=True):
