@@ -93,18 +93,6 @@ def test_notebook_hands_all_rows_only_to_what_may_look_at_them() -> None:
     assert {word for word in allowed if not any(word in line for line in uses)} == set()
 
 
-def test_rows_are_shown_as_a_person_writes_them() -> None:
-    zoned = Subject("", zone="America/New_York")
-    times = pd.to_datetime(["2013-01-01 10:15", None], utc=True)
-    frame = pd.DataFrame({"id": [123456789.0, None], "delay": [2.0, 2.5], "late": [True, False], "at": times})
-    odd = pd.DataFrame({"code": [2**60 + 1], "parts": [[1, None]], "limit": [np.inf]})
-    assert exploration.format_rows(odd).to_numpy().tolist() == [["1152921504606846977", "[1, None]", "inf"]]
-    assert exploration.format_rows(frame, zoned).to_numpy().tolist() == [
-        ["123456789", "2", "True", "2013-01-01 05:15"],
-        ["–", "2.5", "False", "–"],
-    ]
-
-
 def test_ends_of_columns_are_in_the_zone_and_the_format_declared() -> None:
     subject = Subject("", columns={"minute": ColumnMeaning(format="time_of_day")}, zone="America/New_York")
     times = pd.to_datetime(["2013-01-01 10:15", "2013-07-01 10:15"], utc=True)

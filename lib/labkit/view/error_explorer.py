@@ -16,8 +16,8 @@ from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import GENERIC, Subject
 from labkit.units import format_confidence, format_count, format_difference
 from labkit.view.evaluation_plots import draw_slices
-from labkit.view.exploration import format_rows
 from labkit.view.prose import render_table, report, shorten_name, show_table
+from labkit.view.raw_rows import format_rows
 from labkit.view.style import BLUE, ORANGE, WIDTH_PIXELS, Figure, make_note, render_figure, show
 
 EVERY_COLUMN, NO_COLUMN = "every column by itself", "–"
