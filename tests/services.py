@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -110,3 +110,16 @@ def serve_s3(folder: Path, *, bucket: str) -> Iterator[dict[str, str]]:
         session = boto3.Session(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1")
         session.client("s3", endpoint_url=address).create_bucket(Bucket=bucket)
         yield {**keys, "AWS_ENDPOINT_URL": address, "MLFLOW_S3_ENDPOINT_URL": address}
+
+
+def fork(task: Callable[[], object]) -> int:
+    """Do something in a child process that exits with 0 if it succeeds."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            task()
+            code = 0
+        finally:
+            os._exit(code)
+    return child

@@ -33,6 +33,7 @@ from labkit.stages import publish
 
 from tests.conftest import call_in_process
 from tests.monitoring.trained import NAME, make_table, work_in_trained, work_through
+from tests.services import fork
 from tests.stages.releases import find_champion, fit, put_release
 
 pytestmark = pytest.mark.slow
@@ -169,19 +170,6 @@ def test_trigger_that_fires_twice_at_once_trains_once(watched: Path) -> None:
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     assert (watched / "runs").read_text() == "run\n"
     assert list_finished() == ["kept champion"]
-
-
-def fork(task: Callable[[], object]) -> int:
-    """Do something in a child process that exits with 0 if it succeeds."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            task()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
 
 
 def test_failures_back_off_and_arriving_rows_are_tried_at_once(watched: Path) -> None:

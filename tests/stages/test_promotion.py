@@ -1,7 +1,9 @@
 """Promotions and rollbacks by hand: what is refused, what is recorded, and what is listed."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from labkit.stages import model_versions, promotion, publish
 from labkit.storage.locks import hold_lock
 
 from tests.run.small import wait_until
+from tests.services import fork
 from tests.stages.releases import find_champion, find_release, put_release
 
 pytestmark = pytest.mark.slow
@@ -221,3 +224,27 @@ def test_metric_of_another_evaluation_has_no_interval(root: Path, params: Params
     publish.publish(params)
     [version] = model_versions.list_versions(params.experiment)
     assert (version.value, version.low, version.quality) == (2.0, None, "2")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("killed_at", ["set_alias", "tag_model"])
+def test_move_of_a_killed_process_is_recorded_if_it_was_made(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    publish_three(root, params)
+    before = list_moves(params)
+
+    def promote() -> None:
+        monkeypatch.setattr(registry, killed_at, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        promotion.promote(params, 1, reason="simpler")
+
+    child = fork(promote)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    is_made = killed_at == "tag_model"
+    made = [("promoted", 3, 1)] if is_made else []
+    assert find_champion(params) == (1 if is_made else 3)
+    assert list_moves(params) == before + made
+    assert list_moves(params) == before + made, "once"
+    assert ("simpler" in {move.reason for move in load_moves(params.experiment)}) is is_made
+    promotion.promote(params, 2, reason="better")
+    assert list_moves(params) == [*before, *made, ("promoted", 1 if is_made else 3, 2)]

@@ -17,7 +17,7 @@ from labkit import paths
 from labkit.errors import ParamsError, TrackingError
 from labkit.run.records import ledger, mlflow_store, provenance, registry
 from labkit.run.records.mlflow_limits import fit_value
-from labkit.storage.atomic import parse_json
+from labkit.storage.atomic import parse_json, write_json
 from labkit.storage.locks import hold_lock
 
 CHAMPION = "champion"
@@ -79,11 +79,17 @@ def move_champion(
     """
     # A registry cannot be locked: the lock is for processes of this checkout, the second look for other machines.
     with hold_lock(find_champion_lock(name)):
+        finish_move(name)
         if registry.find_version(name, alias=CHAMPION) != before:
             return False
         record_found(name, before)
+        number = None if before is None else before.number
+        move = make_move(version, before=number, kind=kind, reason=reason)
+        # Whoever finds it after a kill records the move, if the alias was moved by then.
+        write_json(find_intention(name), move.to_dict())
         registry.set_alias(name, CHAMPION, version)
-        record(name, version, before=None if before is None else before.number, kind=kind, reason=reason)
+        record(name, move)
+        find_intention(name).unlink()
     return registry.find_version(name, alias=CHAMPION) == version
 
 
@@ -115,7 +121,8 @@ def load_history(name: str) -> tuple[registry.Version | None, list[Move]]:
         The registry does not respond.
     """
     with hold_lock(find_champion_lock(name)):
-        return registry.find_version(name, alias=CHAMPION), load_moves(name)
+        finish_move(name)
+        return registry.find_version(name, alias=CHAMPION), read_moves(name)
 
 
 def find_champion_lock(name: str) -> Path:
@@ -123,17 +130,34 @@ def find_champion_lock(name: str) -> Path:
     return ledger.find_ledger_path().with_name(f"champion-{name}.lock")
 
 
+def find_intention(name: str) -> Path:
+    """Return the path of the move that a process of this checkout is making, or was making when it was killed."""
+    return ledger.find_ledger_path().with_name(f"champion-{name}.json")
+
+
+def finish_move(name: str) -> None:
+    """Record the move of a killed process, if it got as far as the alias; the lock must be held."""
+    path = find_intention(name)
+    if not path.exists():
+        return
+    move = Move(**parse_json(path.read_bytes()))
+    champion = registry.find_version(name, alias=CHAMPION)
+    if champion is not None and champion.number == move.after and move not in read_moves(name):
+        record(name, move)
+    path.unlink()
+
+
 def record_found(name: str, champion: registry.Version | None) -> None:
     """Record that the champion is not the version of the latest recorded move, if so."""
-    moves = load_moves(name)
+    moves = read_moves(name)
     latest = moves[-1].after if moves else None
     if champion is not None and champion.number != latest:
-        record(name, champion, before=latest, kind="found", reason="moved without labkit, or not recorded")
+        record(name, make_move(champion, before=latest, kind="found", reason="moved without labkit, or not recorded"))
 
 
-def record(name: str, version: registry.Version, *, before: int | None, kind: Kind, reason: str) -> None:
-    """Append a move to the history of a registered model."""
-    move = Move(
+def make_move(version: registry.Version, *, before: int | None, kind: Kind, reason: str) -> Move:
+    """Return the move to a version, made now."""
+    return Move(
         at=datetime.now(UTC).isoformat(timespec="microseconds"),
         before=before,
         after=version.number,
@@ -143,6 +167,10 @@ def record(name: str, version: registry.Version, *, before: int | None, kind: Ki
         run=version.run_id,
         commit=registry.find_version_commit(version),
     )
+
+
+def record(name: str, move: Move) -> None:
+    """Append a move to the history of a registered model."""
     key = f"{PREFIX}{time.time_ns()}.{secrets.token_hex(4)}"
     registry.tag_model(name, key, json.dumps(move.to_dict(), ensure_ascii=False))
 
@@ -157,6 +185,14 @@ def load_moves(name: str) -> list[Move]:
     LostStoreError
         The registry does not respond.
     """
+    if find_intention(name).exists():
+        with hold_lock(find_champion_lock(name)):
+            finish_move(name)
+    return read_moves(name)
+
+
+def read_moves(name: str) -> list[Move]:
+    """Return the recorded moves, as `load_moves` does, without that of a killed process."""
     tags = registry.load_model_tags(name)
     try:
         moves = [Move(**parse_json(value.encode())) for key, value in tags.items() if key.startswith(PREFIX)]
