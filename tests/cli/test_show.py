@@ -134,7 +134,7 @@ def test_status_is_one_line_for_each_experiment(checkout: Path) -> None:
     assert diabetes["stages"][0] == {"stage": "source", "state": "never run", "reasons": ["first run"], "headline": ""}
     for words in (("status", "diabetes"), ("status", "-v")):
         shown = call_in_process(checkout, *words, COLUMNS="80").stdout
-        assert shown.count("training    never run") == (1 if words[1] == "diabetes" else 3)
+        assert shown.count("training     never run") == (1 if words[1] == "diabetes" else 3)
         assert not DRAWN & set(shown), "no drawn lines in a pipe"
         assert max(map(len, shown.splitlines())) <= 80
 
