@@ -5,8 +5,16 @@ import pandas as pd
 import pytest
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.evaluation.blocks import DAY, Blocks, make_rows
-from labkit.model.evaluation.error_comparison import ALL_ROWS, OF_CLASSES, ErrorSource, Side, compare_errors
+from labkit.model.evaluation.error_comparison import (
+    ALL_ROWS,
+    OF_CLASSES,
+    ErrorSource,
+    Side,
+    compare_errors,
+    measure_apart,
+)
 from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.slice_comparison import measure_difference
 from labkit.model.evaluation.slices import cut_column
 from scipy import stats
 from sklearn.datasets import load_breast_cancer, load_diabetes
@@ -182,3 +190,36 @@ def test_sides_must_be_the_same_rows_or_none_in_common(cancer: ErrorSource) -> N
     three = [cut_column(name, cancer.frame[name]) for name in cancer.frame.columns[:3]]
     with pytest.raises(ValueError, match="3 columns were given: groups are made of at most 2"):
         compare_errors(sides[0], sides[0], [three], **options)
+
+
+def make_errors_in_one_group(n_wrong: int) -> ErrorSource:
+    """Return two models that err alike on all of eight groups of 500 rows but some rows of the last."""
+    frame = pd.DataFrame({"place": np.repeat(list("ABCDEFGH"), 500)})
+    wrong = np.arange(len(frame)) % 10 == 0
+    more = wrong | (np.arange(len(frame)) >= len(frame) - n_wrong)
+    models = {
+        name: Predictions.from_proba(np.ones(len(frame), int), np.column_stack([one, ~one]) * 1.0, ("no", "yes"))
+        for name, one in (("first", more), ("second", wrong))
+    }
+    return ErrorSource(models, frame, make_rows(len(frame)), 0.95)
+
+
+def test_groups_without_a_difference_count_as_tested() -> None:
+    found = make_errors_in_one_group(6).compare(("first", ALL_ROWS), ("second", ALL_ROWS), loss="error rate")
+    assert found is not None
+    last = found.table.set_index("slice").loc["place = H"]
+    # A p-value of about 0.02 passes alone, but not as the smallest of eight: the limit is 0.05 / 8.
+    sides = [side.losses[3500:] for side in found.sides]
+    assert 0.05 / 8 < stats.ttest_rel(*sides).pvalue < 0.05
+    assert "Of 8 groups with at least 25 rows, 0 differ beyond random variation." in found.describe()
+    assert last["low"] < 0 < last["difference"] < last["high"]
+    clear = make_errors_in_one_group(60).compare(("first", ALL_ROWS), ("second", ALL_ROWS), loss="error rate")
+    assert clear is not None
+    assert "Of 8 groups with at least 25 rows, 1 differs beyond random variation." in clear.describe()
+
+
+def test_equal_groups_of_periods_and_of_models_count_alike() -> None:
+    same, blocks = np.full(50, 0.5), make_rows(50)
+    assert measure_difference(same - same, blocks) == measure_apart(same, same, blocks, blocks) == (0, 0, 49, 1)
+    one = Blocks(np.zeros(50, int), DAY)
+    assert measure_difference(same - same, one) is measure_apart(same, same, one, blocks) is None

@@ -127,7 +127,6 @@ class ErrorComparison:
         counts = [subject.count_rows(len(side.rows), kind=kind) for side in self.sides]
         means = [float(side.losses[side.rows].mean()) for side in self.sides]
         where = f"on the same {counts[0]}" if self.is_paired else f"on {counts[0]} and {counts[1]}"
-        n_certain = int(self.table["is_certain"].sum())
         n_certain, rows = int(self.table["is_certain"].sum()), subject.rows
         differ = "differs" if n_certain == 1 else "differ"
         cover = format_confidence(self.confidence)
@@ -343,7 +342,7 @@ def measure_apart(
     # As for groups that got worse in `labkit.monitoring.performance`: the smaller sample limits the freedom.
     error = float(np.hypot(our_blocks.compute_error(ours), their_blocks.compute_error(theirs)))
     freedom = min(len(np.unique(one.merge_runs())) for one in (our_blocks, their_blocks)) - 1
-    if not np.isfinite(error) or freedom < 1:
+    if not np.isfinite(error):
         return None
     difference = float(ours.mean() - theirs.mean())
     return difference, error, freedom, 2 * float(stats.t.sf(abs(difference) / max(error, 1e-300), freedom))

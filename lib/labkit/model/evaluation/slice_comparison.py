@@ -94,9 +94,10 @@ def adjust_for_selection(tested: pd.DataFrame, difference: pd.Series, *, alpha: 
 
 
 def measure_difference(difference: np.ndarray, blocks: Blocks) -> tuple[float, float, float, float] | None:
-    """Return mean, standard error, degrees of freedom and p-value; None if the mean is zero or has no error."""
+    """Return mean, standard error, degrees of freedom and p-value; None if the mean has no error."""
+    # Groups without any difference are tests too: the correction for their number counts them.
     mean, error = float(difference.mean()), blocks.compute_error(difference)
     freedom = len(np.unique(blocks.merge_runs())) - 1
-    if mean == 0 or not np.isfinite(error):
+    if not np.isfinite(error):
         return None
     return mean, error, freedom, 2 * float(stats.t.sf(abs(mean) / max(error, 1e-300), freedom))
