@@ -21,10 +21,32 @@ def test_of_two_classes() -> None:
         "Typical": 6,
         "Most certain and right": 1,
         "Most certain and right of the other class": 0,
-        "Most certain and wrong": 2,
+        "Most certain and wrong": 3,
         "Nearest to the threshold": 5,
     }
-    assert find(TWO)["Nearest to the threshold"] == 3, "without a threshold, half"
+
+
+def test_without_a_threshold_the_most_probable_class_is_predicted() -> None:
+    found = find(TWO)
+    assert (found["Most certain and wrong"], found["Nearest to the threshold"]) == (2, 3)
+
+
+def test_right_and_wrong_are_those_at_the_threshold_in_force() -> None:
+    assert find(TWO, 0.6) == {
+        "Typical": 6,
+        "Most certain and right": 1,
+        "Most certain and right of the other class": 0,
+        "Most certain and wrong": 2,
+        "Nearest to the threshold": 4,
+    }
+    low = find(TWO, 0.04)
+    assert "Most certain and right of the other class" not in low, "all rows are predicted to be of the class"
+    assert (low["Most certain and right"], low["Most certain and wrong"]) == (1, 3)
+
+
+def test_threshold_of_the_first_class() -> None:
+    mirrored = Predictions.from_proba(1 - Y_TRUE, np.column_stack([P_YES, 1 - P_YES]), ("yes", "no"), 0)
+    assert find(mirrored, 0.3) == find(TWO, 0.3)
 
 
 def test_each_row_is_shown_once_and_what_there_is_not_is_left_out() -> None:

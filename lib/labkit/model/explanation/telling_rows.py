@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labkit.model.evaluation.gate_limits import apply_threshold
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import HALF
 
@@ -30,7 +31,8 @@ def find_telling_rows(predictions: Predictions, threshold: float | None = None) 
     Parameters
     ----------
     threshold
-        Probability of the class of interest from which it is predicted; None if none was chosen.
+        Probability of the class of interest from which it is predicted; None if none was chosen. It decides which
+        predictions of two classes are right, and the most certain ones are those farthest from it.
 
     Returns
     -------
@@ -49,9 +51,11 @@ def find_telling_rows(predictions: Predictions, threshold: float | None = None) 
 
 def find_of_classes(predictions: Predictions, threshold: float | None) -> dict[str, int]:
     """Return the telling rows of classes by title."""
-    proba, n_classes = predictions.y_proba, len(predictions.classes)
-    certainty, is_right = proba.max(axis=1), predictions.y_pred == predictions.y_true
-    of_interest = proba[:, predictions.positive] if n_classes == 2 else certainty
+    predictions = apply_threshold(predictions, threshold)
+    proba, n_classes, limit = predictions.y_proba, len(predictions.classes), HALF if threshold is None else threshold
+    is_right = predictions.y_pred == predictions.y_true
+    of_interest = proba[:, predictions.positive] if n_classes == 2 else proba.max(axis=1)
+    certainty = np.abs(of_interest - limit) if n_classes == 2 else of_interest
     found = {"Typical": find_closest_place(of_interest, float(np.median(of_interest)))}
     if n_classes == 2:
         is_positive = predictions.y_pred == predictions.positive
@@ -65,7 +69,7 @@ def find_of_classes(predictions: Predictions, threshold: float | None) -> dict[s
         if is_candidate.any():
             found[title] = int(np.where(is_candidate, certainty, -np.inf).argmax())
     if n_classes == 2:
-        found["Nearest to the threshold"] = find_closest_place(of_interest, HALF if threshold is None else threshold)
+        found["Nearest to the threshold"] = find_closest_place(of_interest, limit)
     elif n_classes > 2:
         first, second = np.sort(proba, axis=1)[:, [-1, -2]].T
         found["Closest choice between two classes"] = int((first - second).argmin())
