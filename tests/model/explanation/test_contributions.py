@@ -5,6 +5,7 @@ import pytest
 from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.explanation.contributions import FEWEST_ROWS, draw_explained_places, summarize_contributions
 from labkit.model.explanation.shapley import Columns, explain_rows
+from scipy import stats
 
 RANDOM = np.random.default_rng(0)
 ROWS = {"a": RANDOM.normal(size=100), "b": RANDOM.normal(size=100), "c": np.ones(100)}
@@ -34,6 +35,25 @@ def test_rows_of_one_day_count_less_than_independent_ones() -> None:
     assert by_day["high"][0] - by_day["low"][0] > 2 * (alone["high"][0] - alone["low"][0])
     one_day = summarize_contributions(explained, confidence=0.95, blocks=Blocks(np.zeros(100, int), "day"))
     assert one_day[["low", "high"]].isna().all(axis=None)
+
+
+def test_days_like_the_days_before_count_less_than_independent_ones() -> None:
+    """The size of `a` is correlated from day to day, that of `b` is not: each column has runs of its own length."""
+    random, days = np.random.default_rng(5), np.repeat(np.arange(120), 2)
+    weather = np.zeros(120)
+    for day in range(1, 120):
+        weather[day] = 0.9 * weather[day - 1] + random.normal()
+    rows = {"a": 30 + weather[days] + random.normal(0, 0.1, 240), "b": random.normal(0, 1, 240), "c": np.ones(240)}
+    explained, blocks = explain_rows(predict, rows, BACKGROUND), Blocks(days, "day")
+    found = summarize_contributions(explained, confidence=0.95, blocks=blocks).set_index("column")
+    sizes = {"a": 2 * np.abs(rows["a"] - 1), "b": 5 * np.abs(rows["b"] - 1)}
+    lengths = {name: blocks.fit_length(values).length for name, values in sizes.items()}
+    assert lengths["a"] > 3
+    assert lengths["b"] == 1
+    for name, values in sizes.items():
+        runs = Blocks(days, "day", lengths[name])
+        reach = stats.t.ppf(0.975, runs.n_independent - 1) * runs.compute_error(values)
+        assert found["high"][name] - found["size"][name] == pytest.approx(reach)
 
 
 def test_classes_count_alike() -> None:

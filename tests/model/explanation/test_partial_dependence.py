@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.features.table_columns import find_column_kind, take_columns
-from labkit.model.evaluation.blocks import make_rows
+from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.explanation.partial_dependence import (
     MOST_CATEGORIES,
     MOST_NUMBERS,
@@ -15,6 +15,7 @@ from labkit.model.explanation.partial_dependence import (
     compute_dependences,
 )
 from labkit.model.explanation.shapley import Columns
+from scipy import stats
 
 from tests.model.tables import CASES, make_small_model, make_table
 
@@ -34,6 +35,21 @@ def test_mean_is_that_of_rows_that_differ_in_nothing_else() -> None:
     reach = 2.0096 * changes.std(ddof=1) / np.sqrt(50)
     assert found["high"][2] - found["mean"][2] == pytest.approx(reach, rel=1e-3)
     assert (found["low"] < found["mean"]).all()
+
+
+def test_days_like_the_days_before_count_less_than_independent_ones() -> None:
+    random, days = np.random.default_rng(5), np.repeat(np.arange(120), 2)
+    weather = np.zeros(120)
+    for day in range(1, 120):
+        weather[day] = 0.9 * weather[day - 1] + random.normal()
+    rows = {"a": weather[days] + random.normal(0, 0.1, 240), "b": random.normal(0, 1, 240)}
+    blocks, options = Blocks(days, "day"), {"confidence": 0.95, "blocks": Blocks(days, "day")}
+    for name, is_longer in (("a", True), ("b", False)):
+        found = compute_dependence(lambda columns: columns["a"] + columns["b"], rows, name, np.array([2.0]), **options)
+        runs = blocks.fit_length(2 - rows[name])
+        assert (runs.length > 3, runs.length == 1) == (is_longer, not is_longer)
+        reach = stats.t.ppf(0.975, runs.n_independent - 1) * runs.compute_error(2 - rows[name])
+        assert found["high"][0] - found["mean"][0] == pytest.approx(reach)
 
 
 def test_each_output_has_its_own_curve() -> None:

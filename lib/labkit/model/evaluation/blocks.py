@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from labkit.data.timeline import GROUP
 from labkit.features.outcome_rates import PREDICT_AT
@@ -97,6 +98,16 @@ class Blocks:
         sums = np.bincount(self.merge_runs(), values - values.mean())
         n_runs = len(sums)
         return float(np.sqrt((sums**2).sum() * n_runs / (n_runs - 1)) / len(values)) if n_runs > 1 else np.nan
+
+    def compute_reach(self, values: np.ndarray, confidence: float) -> float:
+        """Return half the width of the t interval of the mean of one number per row; NaN with fewer than two runs.
+
+        Parameters
+        ----------
+        values
+            One number per row, shape (n_rows,).
+        """
+        return float(stats.t.ppf((1 + confidence) / 2, max(self.n_independent - 1, 1))) * self.compute_error(values)
 
     def draw_weights(self, *, seed: int) -> Iterator[np.ndarray]:
         """Yield an infinite sequence of bootstrap draws of `n_blocks` blocks each, with replacement.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.explanation.shapley import Explanation, count_explaining_rows
@@ -50,7 +49,7 @@ def summarize_contributions(explanations: Sequence[Explanation], *, confidence: 
     Parameters
     ----------
     blocks
-        Blocks of the explained rows.
+        Blocks of the explained rows; the length of runs of days is fitted to the sizes of each column.
 
     Returns
     -------
@@ -60,8 +59,7 @@ def summarize_contributions(explanations: Sequence[Explanation], *, confidence: 
     """
     sizes = measure_sizes(explanations)
     means = sizes.mean(axis=0)
-    errors = np.array([blocks.compute_error(column) for column in sizes.T])
-    reach = stats.t.ppf((1 + confidence) / 2, max(blocks.n_independent - 1, 1)) * errors
+    reach = np.array([blocks.fit_length(column).compute_reach(column, confidence) for column in sizes.T])
     total = means.sum()
     frame = pd.DataFrame(
         {

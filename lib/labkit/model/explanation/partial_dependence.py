@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.explanation.shapley import Columns
@@ -42,7 +41,7 @@ def compute_dependence(
     values
         As `choose_values` returns them.
     blocks
-        Blocks of the rows.
+        Blocks of the rows; the length of runs of days is fitted to the changes with each value.
 
     Returns
     -------
@@ -56,11 +55,13 @@ def compute_dependence(
     repeated[name] = np.repeat(values, n_rows).astype(rows[name].dtype)
     predicted = np.asarray(predict(repeated), "float64").reshape(n_values, n_rows, -1)
     usual = np.asarray(predict(rows), "float64").reshape(n_rows, -1)
-    wide = stats.t.ppf((1 + confidence) / 2, max(blocks.n_independent - 1, 1))
     lines = []
     for place, output in np.ndindex(n_values, usual.shape[1]):
         changes = predicted[place, :, output] - usual[:, output]
-        mean, reach = float(predicted[place, :, output].mean()), wide * blocks.compute_error(changes)
+        mean, reach = (
+            float(predicted[place, :, output].mean()),
+            blocks.fit_length(changes).compute_reach(changes, confidence),
+        )
         lines.append(
             {"value": values[place], "output": output, "mean": mean, "low": mean - reach, "high": mean + reach}
         )
