@@ -234,12 +234,24 @@ def test_equal_rows_with_keys_each_count(shop: Path) -> None:
         assert (found.n_new, found.n_known, found.n_counted) == (n_new, 4 - n_new, 6)
 
 
+def send_to_service(root: Path, ids: list[str]) -> None:
+    at = JOINED_SENT["outcome_known_at"].astype(str)
+    rows = zip(ids, list_orders(KEYED.drop(columns="returned")), KEYED["returned"], at, strict=False)
+    sent = [{"id": id, "row": row, "true": int(true), "known_at": at} for id, row, true, at in rows]
+    open_service(root).outcomes.add(json.dumps({"outcomes": sent}).encode())
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_order_of_files_does_not_matter(shop: Path, step: int) -> None:
+    send_to_service(shop, ["50"])
+    files = [save(shop / f"{minute}.csv", KEYED[:3].assign(minute=[minute, 2, 3])) for minute in (1, 50)]
+    observed = observe(*files[::step], key="minute")
+    assert (observed.n_new, observed.n_known, observed.n_counted) == (3, 3, 4)
+
+
 @pytest.mark.parametrize("key", ["", "minute"])
 def test_outcomes_that_the_service_was_sent_are_known(shop: Path, key: str) -> None:
-    at = JOINED_SENT["outcome_known_at"].astype(str)
-    rows = zip(list_orders(KEYED.drop(columns="returned")), KEYED["returned"], at, strict=True)
-    sent = [{"id": f"n{n}", "row": row, "true": int(true), "known_at": at} for n, (row, true, at) in enumerate(rows)]
-    open_service(shop).outcomes.add(json.dumps({"outcomes": sent[:30]}).encode())
+    send_to_service(shop, [f"n{n}" for n in range(30)])
     observed = observe(save(shop / "keyed.csv", KEYED), key=key)
     assert (observed.n_new, observed.n_known, observed.n_counted) == (10, 30, 40)
     np.testing.assert_allclose(predict_in_batch(shop), predict_in_pipeline(shop, JOINED_SENT), rtol=1e-12)
@@ -272,6 +284,19 @@ def test_outcomes_that_the_champion_cannot_count_are_named(shop: Path) -> None:
     for said in (str(found), listed):
         assert f"25 recorded outcomes cannot be counted by version {found.version}, as when its inputs" in said
     assert found.version >= version
+
+
+def test_of_contradicting_outcomes_none_counts_unattended(shop: Path) -> None:
+    other = SENT[:3].assign(returned=[1 - SENT["returned"][0], *SENT["returned"][1:3]])
+    files = [save(shop / "first.csv", pd.concat([SENT[:3], SENT[:1]])), save(shop / "other.csv", other)]
+    found = observe(*files, is_unattended=True)
+    assert (found.n_new, found.n_known, found.n_contradicting, found.n_counted) == (2, 2, 3, 2)
+    assert "other.csv: row 1: its outcome (" in found.contradiction
+    corrected = observe(files[1], is_unattended=True)
+    assert (corrected.n_new, corrected.n_known, corrected.n_contradicting) == (1, 2, 0)
+    undo_observation(load_params(NAME), corrected.id, reason="wrong after all", now=NOW)
+    found = observe(*files, is_unattended=True)
+    assert (found.n_new, found.n_known, found.n_undone) == (1, 5, 1), "what was undone contradicts nothing"
 
 
 def test_watch_feeds_the_rest_of_a_file_with_a_revised_outcome(shop: Path) -> None:
@@ -325,16 +350,12 @@ def test_watch_feeds_back_what_arrives_but_nothing_that_was_undone(shop: Path) -
     lines.clear()
     look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
     assert "0 new outcomes; 15 known before; 25 of an observation that was undone" in "\n".join(lines)
-    os.utime(
-        save(shop / "arrived.csv", SENT.assign(returned=SENT["returned"].where(SENT.index >= 5, 1 - SENT["returned"]))),
-        (0, 0),
-    )
+    corrected = SENT.assign(returned=SENT["returned"].where(SENT.index >= 5, 1 - SENT["returned"]))
+    os.utime(save(shop / "arrived.csv", corrected), (0, 0))
     lines.clear()
     look(State(NAME), work, now=datetime.now(UTC), is_forced=True)
-    assert (
-        f"5 new outcomes (observation {list_observations(NAME)[-1].record.id}); 15 known before; 20 of an"
-        in "\n".join(lines)
-    )
+    id = list_observations(NAME)[-1].record.id
+    assert f"5 new outcomes (observation {id}); 15 known before; 20 of an" in "\n".join(lines)
     observe(save(shop / "by_hand.csv", SENT[5:15]))
     lines.clear()
     look(State(NAME), work, now=datetime.now(UTC), is_forced=True)

@@ -82,11 +82,14 @@ def observe_files(
         found = Sorting(Observed(params.experiment, version, release_until=show_known_at(outcomes.held_until)))
         for id, one in outcomes.counts.known.items():
             found.by_row.setdefault(one.row, []).append(id)
-        for source in files:
-            known = load_known_rows(params, source, now=now, tables=tables, key=key)
+        parts = [load_known_rows(params, source, now=now, tables=tables, key=key) for source in files]
+        # Before any row is sorted: whether a row is the one of an outcome depends on the keys of all others.
+        found.keys.update(*(known.keys.astype(str) for known in parts if known.keys is not None))
+        for known in parts:
             found.observed.n_pending += known.n_pending
             found.observed.n_left_out += known.n_left_out
             sort_outcomes(params, known, release, outcomes, found, is_unattended=is_unattended)
+        found.drop_contested()
         observed = found.observed
         if found.early and not is_new_only:
             (where, at), n_rows = found.early[0], format_count(len(found.early), "row")

@@ -1,5 +1,6 @@
 """Sorting the outcomes of files into those that are new to the histories of a model, and those that are not."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -115,9 +116,13 @@ class Sorting:
     by_row
         Ids of the outcomes that counted before, by the digests of their rows.
     keys
-        Those of rows of these files that are ids of outcomes that counted before.
+        The keys of all rows of these files.
     taken
         Ids of outcomes that counted before and are those of rows with other keys.
+    repeated
+        How often the outcomes of `new` came again, by id.
+    contested
+        Ids of outcomes that contradict others; see `drop_contested`.
     """
 
     observed: Observed
@@ -126,6 +131,15 @@ class Sorting:
     by_row: dict[str, list[str]] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
+    repeated: Counter[str] = field(default_factory=Counter)
+    contested: set[str] = field(default_factory=set)
+
+    def drop_contested(self) -> None:
+        """Leave out the new outcomes that later ones contradict, which must not count just because they came first."""
+        for id in self.contested & self.new.keys():
+            del self.new[id]
+            self.observed.n_known -= self.repeated[id]
+            self.observed.n_contradicting += 1 + self.repeated[id]
 
 
 def sort_outcomes(
@@ -152,25 +166,27 @@ def sort_outcomes(
     ]
     known = known.take(~is_early)
     made = list(make_outcomes(params, known, release))
-    if known.keys is not None:
-        found.keys |= {outcome.id for _, outcome in made} & outcomes.counts.known.keys()
     for start in range(0, len(made), MOST_ROWS):
         part = made[start : start + MOST_ROWS]
         read = read_outcomes_part(known, [outcome for _, outcome in part], [place for place, _ in part], outcomes)
         for (place, outcome), one in zip(part, read, strict=True):
             where, id = known.name_row(place), one.row if known.keys is None else outcome.id
             try:
-                is_known = is_known_before(where, one, id, outcomes, found) or is_repeated(where, one, id, known, found)
+                is_known = is_known_before(where, one, id, outcomes, found)
+                is_undone = not is_known and is_unattended and one.identity in outcomes.counts.undone
+                is_again = not is_known and not is_undone and is_repeated(where, one, id, known, found)
             except DataError as error:
                 if not is_unattended:
                     raise
                 found.observed.n_contradicting += 1
                 found.observed.contradiction = found.observed.contradiction or str(error)
+                found.contested.add(id)
                 continue
-            if is_known:
-                found.observed.n_known += 1
-            elif is_unattended and one.identity in outcomes.counts.undone:
+            if is_undone:
                 found.observed.n_undone += 1
+            elif is_known or is_again:
+                found.observed.n_known += 1
+                found.repeated[id] += is_again
             else:
                 found.new[id] = (Outcome(id, outcome.row, outcome.value, outcome.known_at), one, where)
 
