@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from labkit.errors import DiskError
-from labkit.reproduction.export import SUMS, check_sums, copy_without_secrets, is_code, write_sums
+from labkit.reproduction.export import SUMS, check_sums, is_code, redact_file, write_sums
 from labkit.storage.digests import compute_digest
 
 from tests.conftest import call_in_process, call_labkit
@@ -16,6 +16,14 @@ from tests.run.small import make_small
 from tests.shared_server import SharedServer
 
 TOKEN = "ghp_" + "x" * 36
+PASSWORD = "pass" + "word"
+SECRETS = {
+    "notebooks/access.py": f'token = "{TOKEN}"\n'.encode(),
+    "notebooks/latin.py": f"# -*- coding: latin-1 -*-\n# \xe9 {TOKEN}\n".encode("latin-1"),
+    "params/small.yaml": f"# {TOKEN}\n".encode(),
+    "requirements.lock": f"--extra-index-url https://me:{PASSWORD}@index.example/simple\n".encode(),
+    "lib/labkit/own.py": f'token = "{TOKEN}"\n'.encode(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +31,12 @@ def root(tmp_path_factory: pytest.TempPathFactory, store: Path, shared_server: S
     """Return a checkout with an untracked module and a token in the commit, in which one run was made."""
     root = make_small(tmp_path_factory.mktemp("export") / "checkout", "eda", store=store, eda="import helper")
     shared_server.lend(root)
-    (root / "notebooks" / "access.py").write_text(f'token = "{TOKEN}"\n')
-    commit_all(root, "token")
+    for name, added in SECRETS.items():
+        path = root / name
+        before = path.read_bytes() if path.is_file() else b""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(before + added)
+    commit_all(root, "tokens")
     (root / "notebooks" / "helper.py").write_text("rate = 2\n")
     done = call_labkit(root, "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -44,8 +56,12 @@ def test_folder_holds_what_was_recorded_and_makes_the_run_again(
     assert call_git(root, "worktree", "list").count("\n") == 1
     folder, result = tmp_path / "kept", json.loads(done.stdout)
     assert result["missing"] == ["a model: this run did not release one"]
-    assert result["redacted"] == {"notebooks/access.py": compute_digest(root / "notebooks" / "access.py")}
-    assert TOKEN not in "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+    places = [*(f"code/{name}" for name in SECRETS), "params/small.yaml", "requirements.lock"]
+    redacted = {place: compute_digest(root / place.removeprefix("code/")) for place in places}
+    assert {name: result["redacted"][name] for name in places} == redacted
+    content = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    secrets = (TOKEN.encode(), f"me:{PASSWORD}@".encode())
+    assert [path for path, one in content.items() if any(secret in one for secret in secrets)] == []
     subprocess.run(["sha256sum", "--quiet", "--strict", "-c", SUMS], cwd=folder, check=True)
     assert (folder / "record.json").read_bytes() == (kept / "record.json").read_bytes()
     assert {path.name for path in (folder / "pages").iterdir()} == {"01_eda.html", "01_eda.ipynb", "01_eda.json"}
@@ -100,9 +116,21 @@ def test_changed_missing_and_new_files_do_not_pass(tmp_path: Path) -> None:
         check_sums(tmp_path)
 
 
-def test_only_text_with_secrets_is_changed(tmp_path: Path) -> None:
-    for name, content in (("plain", b"rate = 2\r\n"), ("binary", b"\xff" + TOKEN.encode()), ("secret", TOKEN.encode())):
-        (tmp_path / name).write_bytes(content)
-        is_changed = copy_without_secrets(tmp_path / name, tmp_path / "copies" / name)
-        assert is_changed == (name == "secret")
-        assert ((tmp_path / "copies" / name).read_bytes() == content) != is_changed
+@pytest.mark.parametrize(
+    ("content", "redacted"),
+    [
+        (b"rate = 2\r\n", None),
+        ("r\xe9sum\xe9 = 2\r\n".encode("latin-1"), None),
+        (b"\x89PNG\0" + TOKEN.encode(), None),
+        (TOKEN.encode(), b"[redacted]"),
+        (f"# r\xe9sum\xe9 {TOKEN}\r\n".encode("latin-1"), b"# r\xe9sum\xe9 [redacted]\r\n"),
+        (f"# r\xe9sum\xe9 {TOKEN}".encode("utf-16"), "# r\xe9sum\xe9 [redacted]".encode("utf-16")),
+    ],
+)
+def test_secrets_are_redacted_in_text_of_any_encoding(tmp_path: Path, content: bytes, redacted: bytes | None) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    path.chmod(0o755)
+    assert redact_file(path) == (redacted is not None)
+    assert path.read_bytes() == (redacted or content)
+    assert path.stat().st_mode & 0o777 == 0o755

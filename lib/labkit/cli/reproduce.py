@@ -79,7 +79,8 @@ def export(run: str, version: int | None, *, folder: Path | None, has_data: bool
 
     It holds the record, the code as it was, params, lock, digests of the data, pages, the model and its card, and a
     README that shows how to verify it and how to make the run again without this checkout. RUN and MODEL are as in
-    `labkit reproduce`. By default, the folder is beside the checkout. Strings that look like secrets are redacted.
+    `labkit reproduce`. By default, the folder is beside the checkout. Strings that look like secrets are redacted
+    in text files, but not in raw tables.
 
     \b
     labkit export diabetes

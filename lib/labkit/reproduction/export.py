@@ -4,6 +4,7 @@ It holds the record, the code with what was not committed, params, lock, digests
 its card; `README.md` describes it and `SHA256SUMS` verifies it.
 """
 
+import codecs
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,11 +29,12 @@ from labkit.units import format_bytes, format_count
 
 SUMS = "SHA256SUMS"
 NOT_CODE = {".git", ".labkit"}
-LIBRARY = "lib/labkit/"
-"""labkit itself, which is public: what looks like a secret in it is an example."""
 OWN_SETTINGS = ".dvc/config.local"
 REPORT = "report"
 """Folder of a stage's artifacts with its page."""
+RAW = "data"
+"""Folder of the raw tables, which stay as they are: their digests are recorded."""
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Export:
     missing
         What could not be exported, in words.
     redacted
-        Files of code in which strings were redacted as secrets, with the SHA-256 that each had before.
+        Files in which strings were redacted as secrets, with the SHA-256 that each had before.
     """
 
     run: RecordedRun
@@ -105,7 +107,9 @@ def export_run(
         export_code(made, beside, show)
         export_pages(made, beside, show)
         export_model(made, beside, show)
-        write_text(beside / "README.md", make_readme(run, made.missing, made.redacted, has_data=has_data))
+        redact_secrets(made, beside)
+        readme = make_readme(run, made.missing, made.redacted, has_data=has_data)
+        write_text(beside / "README.md", Mask().clean_text(readme))
         write_sums(beside)
     check_sums(folder)
     files = list_files(folder)
@@ -129,25 +133,24 @@ def write_documents(made: Export, folder: Path) -> None:
 
 
 def export_code(made: Export, folder: Path, show: Callable[[str], None]) -> None:
-    """Write the code as it was, without secrets, and the raw tables if they are asked for."""
+    """Write the code as it was, and the raw tables if they are asked for."""
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         place = Path(scratch) / "checkout"
         try:
             root = make_worktree(made.run, place)
             files = [file for file in list_files(root) if is_code(file, root)]
             for file in files:
-                name = file.relative_to(root).as_posix()
-                if name.startswith(LIBRARY):
-                    copy_file(file, folder / "code" / name)
-                elif copy_without_secrets(file, folder / "code" / name):
-                    made.redacted[name] = compute_digest(file)
+                path = folder / "code" / file.relative_to(root)
+                copy_file(file, path)
+                if file.stat().st_mode & 0o100:
+                    path.chmod(0o755)
             if (root / LOCK_FILE).is_file():
                 copy_file(root / LOCK_FILE, folder / LOCK_FILE)
             show(f"code: {format_count(len(files), 'file')} of commit {made.run.commit}")
             if made.has_data:
                 restore_inputs(made.run, root, show)
                 for name in list_wanted(made.run, root):
-                    copy_file(root / name, folder / "data" / name)
+                    copy_file(root / name, folder / RAW / name)
         finally:
             remove_worktree(place)
 
@@ -159,17 +162,25 @@ def is_code(file: Path, root: Path) -> bool:
     return is_inside and path.parts[0] not in NOT_CODE and path.as_posix() != OWN_SETTINGS
 
 
-def copy_without_secrets(source: Path, path: Path) -> bool:
-    """Copy a file, with strings in the format of a token redacted; return whether there were any."""
-    content = source.read_bytes()
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        text = ""
+def redact_secrets(made: Export, folder: Path) -> None:
+    """Redact strings in the format of a token or password in every text file except the raw tables."""
+    for file in list_files(folder):
+        path = file.relative_to(folder)
+        digest = compute_digest(file)
+        if path.parts[0] != RAW and redact_file(file):
+            made.redacted[path.as_posix()] = digest
+
+
+def redact_file(path: Path) -> bool:
+    """Redact strings in the format of a token or password in a text file; return whether there were any."""
+    content = path.read_bytes()
+    encoding, errors = ("utf-16", "replace") if content.startswith(UTF_16) else ("utf-8", "surrogateescape")
+    if encoding == "utf-8" and b"\0" in content:
+        return False  # a binary file, which would be damaged
+    text = content.decode(encoding, errors)
     cleaned = Mask().clean_text(text)
-    write_bytes(path, cleaned.encode() if cleaned != text else content)
-    if source.stat().st_mode & 0o100:
-        path.chmod(0o755)
+    if cleaned != text:
+        write_bytes(path, cleaned.encode(encoding, errors))
     return cleaned != text
 
 
