@@ -105,6 +105,8 @@ def test_links_out_of_the_code_are_left_out(tmp_path: Path) -> None:
 
 def test_changed_missing_and_new_files_do_not_pass(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / SUMS).write_text("of another program")
     write_sums(tmp_path)
     check_sums(tmp_path)
     (tmp_path / "a").write_text("2")

@@ -160,6 +160,30 @@ def test_folders_exchange_their_places_on_systems_that_cannot_at_once(
     test_folders_exchange_their_places(tmp_path)
 
 
+@pytest.mark.parametrize("is_file", [False, True])
+def test_new_folder_replaces_nothing_that_appears_meanwhile(tmp_path: Path, is_file: bool) -> None:
+    path = tmp_path / "kept"
+    theirs = path if is_file else path / "notes.txt"
+
+    def write_both() -> None:
+        with atomic.atomic_folder(path, is_new=True) as beside:
+            atomic.write_text(beside / "x.txt", "x")
+            atomic.write_text(theirs, "theirs")
+
+    with pytest.raises(DiskError, match=f"^{path}: exists by now, and is not replaced: name another folder$"):
+        write_both()
+    assert theirs.read_text() == "theirs"
+    assert [one.name for one in tmp_path.iterdir()] == ["kept"]
+
+
+def test_new_folder_may_be_empty_before(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    for name in ("kept", "other"):
+        with atomic.atomic_folder(tmp_path / name, is_new=True) as beside:
+            atomic.write_text(beside / "x.txt", "x")
+        assert (tmp_path / name / "x.txt").read_text() == "x"
+
+
 def test_late_writer_of_an_ended_run_reaches_nothing(tmp_path: Path) -> None:
     """A process that outlives its run has the run's own folder, which is somewhere else by then."""
     work, final = tmp_path / "work" / "clean", tmp_path / "data" / "clean"

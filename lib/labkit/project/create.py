@@ -92,7 +92,7 @@ def create_project(
     files = [Path(os.path.abspath(path)) for path in data]  # noqa: PTH100
     experiment, package = (name if files else EXAMPLE_EXPERIMENT), load_package()
     example = CHOLESTEROL
-    with atomic_folder(folder) as beside:
+    with atomic_folder(folder, is_new=True) as beside:
 
         def render() -> None:
             answers = {"name": name, "version": find_labkit_version(), "has_example": not files}

@@ -101,7 +101,7 @@ def export_run(
         raise ParamsError(f"{folder}: exists: name a new folder with --to")
     check_commit(run)
     made = Export(run, folder, has_data)
-    with atomic_folder(folder) as beside:
+    with atomic_folder(folder, is_new=True) as beside:
         write_documents(made, beside)
         show(f"record and params of {run.name}")
         export_code(made, beside, show)
@@ -111,7 +111,7 @@ def export_run(
         readme = make_readme(run, made.missing, made.redacted, has_data=has_data)
         write_text(beside / "README.md", Mask().clean_text(readme))
         write_sums(beside)
-    check_sums(folder)
+        check_sums(beside)
     files = list_files(folder)
     made.n_files, made.n_bytes = len(files), sum(file.stat().st_size for file in files)
     show(f"{folder}: {format_count(made.n_files, 'file')}, {format_bytes(made.n_bytes)}, verified by {SUMS}")
@@ -273,8 +273,8 @@ def check_sums(folder: Path) -> None:
     """
     lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    found = {file.relative_to(folder).as_posix(): file for file in list_files(folder) if file.name != SUMS}
+    found = {file.relative_to(folder).as_posix(): file for file in list_files(folder) if file != folder / SUMS}
     wrong = sorted({*listed} ^ {*found})
     wrong += [name for name, file in found.items() if name in listed and compute_digest(file) != listed[name]]
     if wrong:
-        raise DiskError(f"{folder}: not what was written: {list_briefly(wrong, most=3)}: check the disk, export again")
+        raise DiskError(f"not what was written: {list_briefly(wrong, most=3)}: check the disk, export again")

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from labkit.errors import DiskError
 from labkit.storage.disk import explain_faults
 
 PART = ".part"
@@ -198,18 +199,20 @@ def move(source: Path, path: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, is_new: bool = False) -> Iterator[Path]:
     """Yield an empty folder to write to; it replaces `path` on success, and is removed on any error.
 
     Parameters
     ----------
     path
         The folder to write or replace.
+    is_new
+        Replace nothing but an empty folder, also if somebody else makes `path` in the meantime.
 
     Raises
     ------
     DiskError
-        The disk is full or broken, or the folder cannot be written.
+        The disk is full or broken, the folder cannot be written, or with `is_new` there is something at `path`.
     """
     beside = name_beside(path)
     try:
@@ -217,7 +220,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.mkdir()
         yield beside
-        place_folder(beside, path)
+        if is_new:
+            place_new_folder(beside, path)
+        else:
+            place_folder(beside, path)
     finally:
         # A second attempt if a call was interrupted. What remains even then is removed later, as its name has the
         # process id.
@@ -248,6 +254,26 @@ def place_folder(folder: Path, path: Path) -> None:
             path.rename(aside)
             folder.rename(path)
             aside.rename(folder)
+        sync(path.parent)
+
+
+def place_new_folder(folder: Path, path: Path) -> None:
+    """Rename a finished folder to a path at which there is nothing, or an empty folder.
+
+    Raises
+    ------
+    DiskError
+        There is something, which is kept, or the file system refuses it.
+    """
+    with explain_faults(path, folder):
+        sync_tree(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise DiskError(f"{path}: exists by now, and is not replaced: name another folder") from error
+            raise
         sync(path.parent)
 
 
