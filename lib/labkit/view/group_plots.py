@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.fairness import ACCEPTED, TOO_LARGE, judge_differences
 from labkit.params.subject import GENERIC, Subject
 from labkit.view.explanation_plots import describe_intervals
 from labkit.view.prose import escape, format_column, format_interval, shorten_name
@@ -32,7 +33,7 @@ def plot_groups(table: pd.DataFrame, *, confidence: float, most: int = 20, subje
     groups = known.drop_duplicates("group").sort_values("rows", ascending=False, kind="stable")["group"].head(most)
     rates = list(dict.fromkeys(known["rate"]))
     fact = describe_range(known, rates)
-    fact += " Dashed: all groups together. "
+    fact += " Dashed: all groups with enough rows together. "
     fact += describe_intervals(known, confidence, "of each rate by itself, measured on the holdout")
     n_lines = -(-len(rates) // 2)
     with style():
@@ -74,7 +75,7 @@ def describe_range(known: pd.DataFrame, rates: Sequence[str]) -> str:
 def tabulate_differences(
     differences: Sequence[Mapping[str, Any]], most_difference: float | None, *, subject: Subject = GENERIC
 ) -> pd.DataFrame:
-    """Return the largest difference between two groups for each rate, with its interval and whether it is accepted.
+    """Return the largest difference between two groups for each rate, with its interval and the verdict, worst first.
 
     Parameters
     ----------
@@ -84,11 +85,9 @@ def tabulate_differences(
         Largest accepted difference; None if no columns are declared.
     """
     lines = []
-    for one in differences:
-        interval = Interval.from_dict({name: one[name] for name in ("value", "low", "high")})
-        verdict = "accepted"
-        if most_difference is not None and interval.value > most_difference:
-            verdict = "too large" if interval.low > most_difference else "perhaps by chance"
+    intervals = [Interval.from_dict({name: one[name] for name in ("value", "low", "high")}) for one in differences]
+    for place, verdict in judge_differences(intervals, np.inf if most_difference is None else most_difference):
+        one, interval = differences[place], intervals[place]
         lines.append(
             {
                 "column": subject.name_column(one["column"]),
@@ -109,15 +108,20 @@ def frame_groups(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def summarize_differences(differences: pd.DataFrame) -> str:
-    """Return the verdict on the differences between groups; empty if none are declared or comparable."""
+    """Return the verdict on the differences between groups; empty if none are declared or comparable.
+
+    Parameters
+    ----------
+    differences
+        As `tabulate_differences` returns them.
+    """
     if not len(differences):
         return ""
-    verdicts = differences["verdict"]
-    if (verdicts == "accepted").all():
+    if (differences["verdict"] == ACCEPTED).all():
         return f"Differences between declared groups: {len(differences)} measured, all accepted."
-    is_clear = (verdicts == "too large").any()
-    worst = differences[verdicts == ("too large" if is_clear else verdicts.max())].iloc[0]
+    worst = differences.iloc[0]
+    differ = "differ" if worst["verdict"] == TOO_LARGE else "may differ"
     return (
-        f"**Groups {'differ' if is_clear else 'may differ'}**: {worst['rate']} by {escape(worst['column'])}, "
+        f"**Groups {differ}**: {worst['rate']} by {escape(worst['column'])}, "
         f"{escape(worst['highest'])} against {escape(worst['lowest'])}: {worst['difference']}, {worst['verdict']}."
     )

@@ -21,6 +21,9 @@ from labkit.model.evaluation.predictions import Predictions
 FEWEST_ROWS_OF_GROUP = 50
 """Rows below which the 95 % interval of a rate may span more than ±0.14 (normal approximation)."""
 MISSING = "missing"
+ACCEPTED, TOO_LARGE = "accepted", "too large"
+BY_CHANCE, UNKNOWN = "perhaps by chance", "too few independent rows to tell"
+"""Verdicts on a difference beyond the limit that is not shown to be too large."""
 Rate = Callable[[Predictions], tuple[np.ndarray, np.ndarray]]
 """What a rate is the mean of: a value per row, and the rows that count; each of shape (n_rows,)."""
 RATES: dict[str, tuple[str, Rate]] = {
@@ -57,6 +60,35 @@ class Difference:
     lowest: tuple[str, float]
     difference: Interval
     n_left_out: int
+
+
+def judge_differences(differences: Sequence[Interval], most_difference: float) -> list[tuple[int, str]]:
+    """Return the place of each difference and the verdict on it, the worst first.
+
+    The worst is the largest of those shown to be too large or, if there are none, the largest of all.
+
+    Parameters
+    ----------
+    most_difference
+        Largest accepted difference.
+
+    Examples
+    --------
+    >>> judge_differences([Interval(0.5, 0.0, 1.0), Interval(0.2, 0.15, 0.25), Interval(0.1, 0.0, 0.2)], 0.1)
+    [(1, 'too large'), (0, 'perhaps by chance'), (2, 'accepted')]
+    """
+    verdicts = [judge_difference(one, most_difference) for one in differences]
+    order = sorted(enumerate(differences), key=lambda one: (verdicts[one[0]] != TOO_LARGE, -one[1].value))
+    return [(place, verdicts[place]) for place, _ in order]
+
+
+def judge_difference(difference: Interval, most_difference: float) -> str:
+    """Return the verdict on one difference."""
+    if not difference.value > most_difference:
+        return ACCEPTED
+    if not np.isfinite(difference.low):
+        return UNKNOWN
+    return TOO_LARGE if difference.low > most_difference else BY_CHANCE
 
 
 def compare_groups(

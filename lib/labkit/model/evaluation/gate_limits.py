@@ -15,10 +15,13 @@ from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.curves import make_calibration
 from labkit.model.evaluation.fairness import (
+    ACCEPTED,
     FEWEST_ROWS_OF_GROUP,
+    TOO_LARGE,
     Difference,
     compare_groups,
     find_rates,
+    judge_differences,
     measure_groups,
 )
 from labkit.model.evaluation.gate import Check
@@ -222,9 +225,10 @@ def check_fairness(
         columns = ", ".join(limits.columns)
         evidence, warning = f"{columns}: {small}, so nothing was compared", "groups too small to compare"
         return Check(name, True, evidence, warning=warning)
-    shown = [one for one in differences if one.difference.low > limit]
-    beyond = [one for one in differences if one.difference.value > limit]
-    worst = sorted(shown or beyond or differences, key=lambda one: -one.difference.value)
+    judged = judge_differences([one.difference for one in differences], limit)
+    shown = [differences[place] for place, verdict in judged if verdict == TOO_LARGE]
+    beyond = [differences[place] for place, verdict in judged if verdict != ACCEPTED]
+    worst = shown or beyond or [differences[place] for place, _ in judged]
     lines = [
         f"{one.rate} {one.highest[1]:.3g} where {one.column} is {one.highest[0]}, {one.lowest[1]:.3g} where it is "
         f"{one.lowest[0]}: a difference of {one.difference.value:.3g} ({describe_interval(one.difference, sure)})"
@@ -235,8 +239,7 @@ def check_fairness(
         evidence += f"; {format_count(n_small, 'group')} with fewer than {FEWEST_ROWS_OF_GROUP} rows left out"
     if left_out:
         evidence += f"; not compared, as {small}: {list_briefly(left_out)}"
-    doubt = "perhaps by chance" if np.isfinite(worst[0].difference.low) else "too few independent rows to tell"
-    warnings = [f"groups differ by {worst[0].column}, {doubt}"] if beyond and not shown else []
+    warnings = [f"groups differ by {worst[0].column}, {judged[0][1]}"] if beyond and not shown else []
     warnings += ["some groups too small to compare"] if left_out else []
     return Check(name, not shown, evidence, warning="; ".join(warnings))
 
