@@ -15,6 +15,8 @@ from labkit.model.explanation.explanation_checks import (
 )
 from labkit.model.explanation.shapley import Explanation, explain_rows
 from labkit.params.evaluation import Fairness
+from labkit.params.subject import Subject
+from labkit.params.tables import ColumnMeaning
 
 RANDOM = np.random.default_rng(0)
 ROWS = {"a": RANDOM.normal(size=30), "b": RANDOM.normal(size=30)}
@@ -37,6 +39,28 @@ def test_sums_are_those_of_the_evaluated_model() -> None:
     assert check_explained_predictions(wrong, EVALUATED, tolerance=1e-5).status == "issue"
 
 
+def test_differences_are_printed_in_the_unit_of_the_target() -> None:
+    """The limit is relative to the largest prediction; what is printed is the difference itself."""
+    explained = explain(20)
+    numbers, probabilities = 1200 / np.abs(EVALUATED).max(), 0.9 / np.abs(EVALUATED).max()
+    large, small = (
+        [
+            replace(one, **{name: getattr(one, name) * scale for name in ("base", "prediction", "contributions")})
+            for one in explained
+        ]
+        for scale in (numbers, probabilities)
+    )
+    other = EVALUATED * numbers + np.where(np.arange(30) == 7, 0.002, 0)[:, None]
+    subject = Subject("", columns={"delay": ColumnMeaning(unit="minutes")})
+    found = check_explained_predictions(large, other, tolerance=1e-5, subject=subject, target="delay")
+    assert found.status == "passed"
+    assert found.evidence.endswith(
+        "it differs from the evaluated one by at most 2e-03 (minutes), where the largest is 1,200 (minutes)"
+    )
+    probability = check_explained_predictions(small, EVALUATED * probabilities + 1e-7, tolerance=1e-5)
+    assert probability.evidence.endswith("it differs from the evaluated one by at most 1e-07")
+
+
 def test_precision_depends_on_the_errors() -> None:
     explained = explain(20)
     vague = [replace(one, errors=one.errors + 10) for one in explained]
@@ -49,8 +73,8 @@ def test_precision_depends_on_the_errors() -> None:
 @pytest.mark.parametrize(
     ("columns", "status", "evidence"),
     [
-        (("sex",), "warning", "sex contributes 11.4 on average, 30 % of all contributions"),
-        (("region",), "passed", "region: no input of the model; related columns may stand in for it"),
+        (("sex",), "warning", "sex at birth contributes 11.4 on average, 30 % of all contributions"),
+        (("region",), "passed", "place of residence: no input of the model; related columns may stand in for it"),
         (None, "not applicable", "no columns are declared in `evaluation.gate.fairness`"),
     ],
 )
@@ -58,7 +82,9 @@ def test_columns_of_groups_among_the_inputs(columns: tuple[str, ...] | None, sta
     fairness = None if columns is None else Fairness(columns=columns, most_difference=0.1)
     params: Any = SimpleNamespace(evaluation=SimpleNamespace(gate=SimpleNamespace(fairness=fairness)))
     importance = pd.DataFrame({"column": ["bmi", "sex"], "size": [26.6, 11.4], "share": [0.7, 0.3]})
-    found = check_group_columns(params, importance)
+    meanings = {"sex": "sex at birth", "region": "place of residence"}
+    subject = Subject("", columns={name: ColumnMeaning(description=words) for name, words in meanings.items()})
+    found = check_group_columns(params, importance, subject=subject)
     assert (found.status, found.evidence) == (status, evidence)
 
 

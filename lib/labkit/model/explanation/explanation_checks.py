@@ -8,6 +8,7 @@ import pandas as pd
 from labkit.checks import CheckResult, make_check
 from labkit.model.explanation.shapley import Explanation
 from labkit.params.experiment import Params
+from labkit.params.subject import GENERIC, Subject
 from labkit.units import format_count, format_share, format_significant
 
 MOST_APART = 1e-6
@@ -28,26 +29,47 @@ def list_explanation_checks(
     importance
         As `labkit.model.explanation.contributions.summarize_contributions` returns it.
     """
+    subject, tolerance = Subject.from_params(params), params.deploy.tolerance
+    target = params.data.target.column if params.data.target.task == "regression" else ""
     return [
-        check_explained_predictions(explanations, evaluated, tolerance=params.deploy.tolerance),
+        check_explained_predictions(explanations, evaluated, tolerance=tolerance, subject=subject, target=target),
         check_precision(explanations),
-        check_group_columns(params, importance),
+        check_group_columns(params, importance, subject=subject),
     ]
 
 
 def check_explained_predictions(
-    explanations: Sequence[Explanation], evaluated: np.ndarray, *, tolerance: float
+    explanations: Sequence[Explanation],
+    evaluated: np.ndarray,
+    *,
+    tolerance: float,
+    subject: Subject = GENERIC,
+    target: str = "",
 ) -> CheckResult:
-    """Check whether base value and contributions add up to the prediction that was evaluated."""
+    """Check whether base value and contributions add up to the prediction that was evaluated.
+
+    Parameters
+    ----------
+    tolerance
+        Largest accepted difference from the evaluated prediction; of numbers beyond 1, relative to the largest.
+    target
+        Column of the number that is predicted; empty for probabilities.
+    """
     predicted = np.array([one.prediction for one in explanations])
     sums = np.array([one.base + one.contributions.sum(axis=0) for one in explanations])
     scale = max(1.0, float(np.abs(evaluated).max()))
-    apart, changed = (float(np.abs(one - predicted).max()) / scale for one in (sums, evaluated))
+    apart, changed = (float(np.abs(one - predicted).max()) for one in (sums, evaluated))
+    within, by, largest = (
+        subject.add_unit(words, target) for words in (f"{apart:.0e}", f"{changed:.0e}", format_significant(scale))
+    )
     evidence = (
         f"{format_count(len(explanations), 'row')}: base value and contributions add up to the prediction within "
-        f"{apart:.0e}, and it differs from the evaluated one by at most {changed:.0e}"
+        f"{within}, and it differs from the evaluated one by at most {by}"
     )
-    return make_check("LK901", apart <= MOST_APART and changed <= tolerance, evidence, failed="issue")
+    if scale > 1:
+        evidence += f", where the largest is {largest}"
+    is_same = apart <= MOST_APART * scale and changed <= tolerance * scale
+    return make_check("LK901", is_same, evidence, failed="issue")
 
 
 def check_precision(explanations: Sequence[Explanation]) -> CheckResult:
@@ -68,17 +90,17 @@ def check_precision(explanations: Sequence[Explanation]) -> CheckResult:
     return make_check("LK902", share >= FEWEST_SURE, evidence)
 
 
-def check_group_columns(params: Params, importance: pd.DataFrame) -> CheckResult:
+def check_group_columns(params: Params, importance: pd.DataFrame, *, subject: Subject = GENERIC) -> CheckResult:
     """Check whether the model takes columns as inputs whose groups it has to treat alike."""
     fairness = params.evaluation.gate.fairness
     if fairness is None:
         return make_check("LK903", None, "no columns are declared in `evaluation.gate.fairness`")
     used = importance[importance["column"].isin(fairness.columns)]
     if used.empty:
-        names = ", ".join(fairness.columns)
+        names = ", ".join(subject.name_column(name) for name in fairness.columns)
         return make_check("LK903", True, f"{names}: no input of the model; related columns may stand in for it")
     named = [
-        f"{line['column']} contributes {format_significant(line['size'])} on average"
+        f"{subject.name_column(line['column'])} contributes {format_significant(line['size'])} on average"
         + (f", {format_share(line['share'])} of all contributions" if np.isfinite(line["share"]) else "")
         for line in used.to_dict("records")
     ]
