@@ -94,7 +94,7 @@ def make_leaderboard() -> pd.DataFrame:
 def test_leaderboard_names_the_best_and_the_failed() -> None:
     figure = model_plots.plot_leaderboard(make_leaderboard(), "roc_auc")
     assert is_drawn(figure)
-    assert "Best before tuning: linear with 0.910." in str(figure.get_label())
+    assert "All with their defaults; best: linear with 0.910." in str(figure.get_label())
     assert "Failed: broken." in str(figure.get_label())
 
 
