@@ -10,7 +10,7 @@ from labkit.features.outcome_rates import PREDICT_AT
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.error_comparison import ALL_ROWS, ErrorSource
 from labkit.model.evaluation.predictions import Predictions
-from labkit.view.error_explorer import SAME, ErrorExplorer, explore_errors
+from labkit.view.error_explorer import EVERY_COLUMN, NO_COLUMN, SAME, ErrorExplorer, explore_errors
 
 from tests.view.tables import make_table
 
@@ -70,6 +70,33 @@ def test_every_choice_changes_what_is_compared() -> None:
     assert period != ALL_ROWS
     explorer.first_rows.value = period
     assert f"plain LightGBM, {period} against plain LightGBM, all other rows" in explorer.result.value
+
+
+def test_second_column_can_be_chosen_only_beside_a_first() -> None:
+    explorer = make_explorer()
+    assert explorer.other.disabled
+    explorer.column.value = "colour"
+    assert not explorer.other.disabled
+    explorer.other.value = "flag"
+    explorer.column.value = EVERY_COLUMN
+    assert (explorer.other.disabled, explorer.other.value) == (True, NO_COLUMN)
+    assert explorer.found is not None
+    every = make_explorer().found
+    assert every is not None
+    pd.testing.assert_frame_equal(explorer.found.table, every.table)
+
+
+def test_caption_says_whether_the_first_side_loses_on_any_row() -> None:
+    explorer = make_explorer()
+    assert "of model, where it loses most to the other.</p>" in explorer.rows.value
+    explorer.column.value, explorer.second.value, explorer.first.value = "colour", "model", "plain LightGBM"
+    assert explorer.found is not None
+    # On each red row, plain LightGBM is better.
+    explorer.groups.index = explorer.found.table["slice"].tolist().index("colour = red")
+    assert "of plain LightGBM, where its lead over the other is smallest; it loses on none.</p>" in explorer.rows.value
+    explorer.first_rows.value = explorer.first_rows.options[1][1]
+    explorer.second.value, explorer.second_rows.value = "plain LightGBM", ALL_ROWS
+    assert ", with its largest errors.</p>" in explorer.rows.value
 
 
 @pytest.mark.parametrize("has_time", [True, False])

@@ -115,7 +115,12 @@ class ErrorExplorer:
         self.draw()
 
     def draw(self) -> None:
-        """Compare what is chosen, and list the groups."""
+        """Compare what is chosen, and list the groups; a second column can be chosen only beside a first."""
+        self.other.disabled = self.column.value == EVERY_COLUMN
+        if self.other.disabled and self.other.value != NO_COLUMN:
+            # Its observer calls this method again.
+            self.other.value = NO_COLUMN
+            return
         chosen = [name for name in (self.column.value, self.other.value) if name not in (EVERY_COLUMN, NO_COLUMN)]
         self.found = self.source.compare(
             (self.first.value, self.first_rows.value),
@@ -140,13 +145,24 @@ class ErrorExplorer:
             return
         shown = self.found.list_rows(line, self.source.frame, most=MOST_ROWS)
         group, n_rows = self.found.table["slice"][line], self.found.table["rows"][line]
-        worst = "where it loses most to the other" if self.found.is_paired else "with its largest errors"
+        worst = describe_worst(self.found, shown)
         caption = f"{group}: {len(shown)} of {format_count(n_rows, 'row')} of {self.found.first.name}, {worst}."
         raw = format_rows(self.source.frame.loc[shown.index], self.source.subject)
         shown["true"] = [str(self.source.subject.name_class(value)) for value in shown["true"]]
         table = pd.concat([shown, raw], axis=1).rename_axis("row").reset_index()
         table["row"] = table["row"].map(str)
         self.rows.value = Markup('<div aria-live="polite"><p>{}</p>{}</div>').format(caption, make_scroll(table))
+
+
+def describe_worst(found: ErrorComparison, shown: pd.DataFrame) -> str:
+    """Return which rows of a group are shown, those on which the first side does worst; see `list_rows`."""
+    if not found.is_paired:
+        return "with its largest errors"
+    first, second = (shown[f"{found.loss}, {side.name}"] for side in found.sides)
+    loses = bool((first > second).any())
+    return (
+        "where it loses most to the other" if loses else "where its lead over the other is smallest; it loses on none"
+    )
 
 
 def make_list(description: str, options: list[str]) -> ipywidgets.Dropdown:
