@@ -81,6 +81,11 @@ def test_existing_folder_is_refused_and_nothing_is_left_after_an_error(root: Pat
     [kept] = (root / ".labkit" / "runs").iterdir()
     done = call_in_process(root, "export", kept.name, "--to", str(tmp_path))
     assert (done.returncode, done.stderr) == (2, f"labkit: {tmp_path}: exists: name a new folder with --to\n")
+    inside = root / "audit" / "small"
+    done = call_in_process(root, "export", kept.name, "--to", str(inside))
+    refused = f"labkit: --to {inside}: inside of the checkout: name a folder outside of it\n"
+    assert (done.returncode, done.stderr) == (2, refused)
+    assert not inside.parent.exists()
     copy = tmp_path / "copy"
     shutil.copytree(root, copy, symlinks=True)
     [params] = copy.glob("mlruns/small/*/artifacts/small.yaml")

@@ -70,7 +70,11 @@ def reproduce(
 @run_argument
 @version_argument
 @click.option(
-    "--to", "folder", type=click.Path(path_type=Path), metavar="DIR", help="The folder; it must not exist yet."
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder; must not exist yet, nor be in the checkout.",
 )
 @click.option("--data", "has_data", is_flag=True, help="Include the raw tables.")
 @json_option
@@ -84,7 +88,7 @@ def export(run: str, version: int | None, *, folder: Path | None, has_data: bool
 
     \b
     labkit export diabetes
-    labkit export diabetes 3 --to audit/diabetes-3 --data
+    labkit export diabetes 3 --to ../audit/diabetes-3 --data
     """
     from labkit.reproduction.export import export_run
     from labkit.reproduction.recorded_run import find_recorded_run

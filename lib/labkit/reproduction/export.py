@@ -17,7 +17,7 @@ from labkit.reproduction.differences import find_recorded_files
 from labkit.reproduction.export_readme import make_readme
 from labkit.reproduction.inputs import list_wanted, restore_inputs
 from labkit.reproduction.recorded_run import RecordedRun
-from labkit.reproduction.worktree import check_commit, make_worktree, remove_worktree
+from labkit.reproduction.worktree import check_commit, check_outside, make_worktree, remove_worktree
 from labkit.run.fingerprint.packages import LOCK_FILE
 from labkit.run.records import tracking
 from labkit.run.records.registry import MODEL, RELEASE
@@ -82,21 +82,21 @@ def export_run(
     show
         Called with lines about the progress.
     folder
-        The folder, which must not exist; by default one beside the checkout.
+        The folder, outside of the checkout, which must not exist; by default one beside the checkout.
     has_data
         Include the raw tables.
 
     Raises
     ------
     ParamsError
-        The folder exists, or the commit of the run is not here.
+        The folder exists or is inside of the checkout, or the commit of the run is not here.
     MissingDataError
         Patch or params, or raw tables that are asked for, are no longer stored.
     DiskError
         A file cannot be written, or is not what was written.
     """
     root = paths.find_root()
-    folder = (folder or root.with_name(f"{root.name}.exports") / run.name).resolve()
+    folder = check_outside(folder or root.with_name(f"{root.name}.exports") / run.name)
     if folder.exists():
         raise ParamsError(f"{folder}: exists: name a new folder with --to")
     check_commit(run)

@@ -21,7 +21,7 @@ from labkit.reproduction.differences import ComparedOutput, compare_outputs_of
 from labkit.reproduction.environment import list_machine_differences, list_package_differences
 from labkit.reproduction.inputs import restore_inputs
 from labkit.reproduction.recorded_run import RecordedRun
-from labkit.reproduction.worktree import check_commit, find_prefix, make_worktree, remove_worktree
+from labkit.reproduction.worktree import check_commit, check_outside, find_prefix, make_worktree, remove_worktree
 from labkit.run.dvc_yaml import list_stage_names
 from labkit.run.fingerprint.packages import LOCK_FILE
 from labkit.run.pipeline.dvc_repo import PUBLISH
@@ -30,9 +30,9 @@ from labkit.storage.locks import open_lock, take_lock
 from labkit.units import format_count
 
 CHECKOUT, PREPARED, RESULT, LOCK = "checkout", "prepared.json", "reproduction.json", "lock"
+"""What is in the folder of a rebuild: its worktree, the mark that it is complete, the result, the lock."""
 OWNED = "rebuild.json"
 """Marks a folder in which `checkout` was made here, and may be removed."""
-"""What is in the folder of a rebuild: its worktree, the mark that it is complete, the result, the lock."""
 OF_ANOTHER = ("LABKIT_", "MLFLOW_", "DVC_")
 """Prefixes of environment variables that belong to this checkout."""
 
@@ -174,9 +174,7 @@ def check_place(folder: Path) -> Path:
     ParamsError
         It is inside of the checkout, or holds something else.
     """
-    folder = folder.resolve()
-    if folder.is_relative_to(paths.find_root().resolve()):
-        raise ParamsError(f"--to {folder}: inside of the checkout: name a folder outside of it")
+    folder = check_outside(folder)
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     is_foreign = CHECKOUT in names and OWNED not in names
     if folder.exists() and (not folder.is_dir() or is_foreign or names - {CHECKOUT, PREPARED, RESULT, LOCK, OWNED}):

@@ -35,6 +35,20 @@ def check_commit(run: RecordedRun) -> None:
         raise ParamsError(f"run {run.name}: its commit {commit} is not in this repository: {remedy}")
 
 
+def check_outside(folder: Path) -> Path:
+    """Return the absolute path of a folder that is not in this checkout.
+
+    Raises
+    ------
+    ParamsError
+        It is: what is in it would count as changes of the checkout.
+    """
+    folder = folder.resolve()
+    if folder.is_relative_to(paths.find_root().resolve()):
+        raise ParamsError(f"--to {folder}: inside of the checkout: name a folder outside of it")
+    return folder
+
+
 def make_worktree(run: RecordedRun, folder: Path) -> Path:
     """Make a worktree with the code and the params of a run, and return its part that is the checkout.
 
