@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,21 @@ from typing import Any
 import psutil
 import pytest
 from click.testing import CliRunner
+from labkit import paths
 from labkit.artifacts import PLACES
 from labkit.cli.main import cli
-from labkit.errors import LabkitError, ParamsError, PromotionError, TrackingError
+from labkit.errors import LabkitError, LostStoreError, ParamsError, PromotionError, TrackingError
 from labkit.monitoring.delivery_events import measure_delivery
 from labkit.params.experiment import Params
 from labkit.run.records import ledger, registry, tracking_client
-from labkit.run.records.champion_moves import CHAMPION, Move, find_earlier_champion, load_moves
+from labkit.run.records.champion_moves import (
+    CHAMPION,
+    Move,
+    find_earlier_champion,
+    find_intention,
+    load_history,
+    load_moves,
+)
 from labkit.stages import model_versions, promotion, publish
 from labkit.storage.locks import hold_lock
 
@@ -226,6 +236,10 @@ def test_metric_of_another_evaluation_has_no_interval(root: Path, params: Params
     assert (version.value, version.low, version.quality) == (2.0, None, "2")
 
 
+def wait_until_killed(child: int) -> None:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize("killed_at", ["set_alias", "tag_model"])
 def test_move_of_a_killed_process_is_recorded_if_it_was_made(
@@ -238,8 +252,7 @@ def test_move_of_a_killed_process_is_recorded_if_it_was_made(
         monkeypatch.setattr(registry, killed_at, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         promotion.promote(params, 1, reason="simpler")
 
-    child = fork(promote)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    wait_until_killed(fork(promote))
     is_made = killed_at == "tag_model"
     made = [("promoted", 3, 1)] if is_made else []
     assert find_champion(params) == (1 if is_made else 3)
@@ -248,3 +261,71 @@ def test_move_of_a_killed_process_is_recorded_if_it_was_made(
     assert ("simpler" in {move.reason for move in load_moves(params.experiment)}) is is_made
     promotion.promote(params, 2, reason="better")
     assert list_moves(params) == [*before, *made, ("promoted", 1 if is_made else 3, 2)]
+
+
+@pytest.mark.fault
+def test_move_of_a_colleague_is_not_taken_for_that_of_a_killed_process(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_three(root, params)
+    before, intention = list_moves(params), find_intention(params.experiment)
+
+    def promote() -> None:
+        monkeypatch.setattr(registry, "set_alias", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        promotion.promote(params, 1, reason="ours")
+
+    wait_until_killed(fork(promote))
+    elsewhere = intention.rename(intention.with_suffix(".ours"))  # a colleague's clone does not have it
+    promotion.promote(params, 1, reason="theirs")
+    elsewhere.rename(intention)
+    assert list_moves(params) == [*before, ("promoted", 3, 1)]
+    assert load_moves(params.experiment)[-1].reason == "theirs"
+    assert not intention.exists()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(("refused", "is_made"), [("registered_model_aliases", False), ("model_version_tags", True)])
+def test_move_that_the_store_refused_is_recorded_only_if_it_was_made(
+    root: Path, params: Params, refused: str, is_made: bool
+) -> None:
+    publish_three(root, params)
+    put_release(root, params, "a")
+    publish.publish(params)
+    before = list_moves(params)
+    with refuse_writes(refused), pytest.raises(LostStoreError, match="it is full"):
+        promotion.promote(params, 4, reason="simpler")
+    assert find_intention(params.experiment).exists() is is_made
+    assert find_champion(params) == (4 if is_made else 3)
+    assert list_moves(params) == before + [("promoted", 3, 4)] * is_made
+
+
+@contextmanager
+def refuse_writes(table: str) -> Iterator[None]:
+    """Let the database of the store refuse to write into a table."""
+    events = ("insert", "update")
+    with closing(sqlite3.connect(paths.get_tracking_uri().removeprefix("sqlite:///"))) as database:
+        for event in events:
+            database.execute(
+                f"create trigger refuse_{event} before {event} on {table} begin select raise(abort, 'it is full'); end"
+            )
+        try:
+            yield
+        finally:
+            for event in events:
+                database.execute(f"drop trigger refuse_{event}")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"at": 1}', '{"when": 1}', '{**move, "at": 1}'])
+def test_damaged_file_of_a_move_is_removed_with_a_warning(
+    root: Path, params: Params, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    put_release(root, params, "b")
+    publish.publish(params)
+    [move] = load_moves(params.experiment)
+    intention = find_intention(params.experiment)
+    intention.write_text(content.replace("**move", json.dumps(move.to_dict())[1:-1]))
+    assert load_moves(params.experiment) == [move]
+    assert not intention.exists()
+    assert f"{paths.show_path(intention)} is no record of a move (" in caplog.text
+    assert load_history(params.experiment)[1] == [move]

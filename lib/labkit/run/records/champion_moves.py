@@ -5,16 +5,18 @@ for good as a tag of its own of the registered model, so everyone who uses the r
 """
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from labkit import paths
-from labkit.errors import ParamsError, TrackingError
+from labkit.errors import LostStoreError, ParamsError, TrackingError
 from labkit.run.records import ledger, mlflow_store, provenance, registry
 from labkit.run.records.mlflow_limits import fit_value
 from labkit.storage.atomic import parse_json, write_json
@@ -87,7 +89,11 @@ def move_champion(
         move = make_move(version, before=number, kind=kind, reason=reason)
         # Whoever finds it after a kill records the move, if the alias was moved by then.
         write_json(find_intention(name), move.to_dict())
-        registry.set_alias(name, CHAMPION, version)
+        try:
+            registry.set_alias(name, CHAMPION, version)
+        except LostStoreError:
+            drop_unmade(name, move)
+            raise
         record(name, move)
         find_intention(name).unlink()
     return registry.find_version(name, alias=CHAMPION) == version
@@ -136,15 +142,39 @@ def find_intention(name: str) -> Path:
 
 
 def finish_move(name: str) -> None:
-    """Record the move of a killed process, if it got as far as the alias; the lock must be held."""
+    """Record the move of a killed process, if it got as far as the alias; the lock must be held.
+
+    A move to the same version that is recorded since then is that one, or explains the alias in its place. A file that
+    holds no move is removed with a warning; if its move was made, the next one records it as found.
+    """
     path = find_intention(name)
     if not path.exists():
         return
-    move = Move(**parse_json(path.read_bytes()))
-    champion = registry.find_version(name, alias=CHAMPION)
-    if champion is not None and champion.number == move.after and move not in read_moves(name):
-        record(name, move)
+    try:
+        move = parse_move(path.read_bytes())
+    except ValueError as error:
+        warn = logging.getLogger("labkit").warning
+        warn(
+            "%s is no record of a move (%s), and was removed: check `labkit models %s`",
+            paths.show_path(path),
+            error,
+            name,
+        )
+    else:
+        champion, moves = registry.find_version(name, alias=CHAMPION), read_moves(name)
+        # The latest one counts even if the clock of another machine is slow.
+        recorded = {one.after for one in moves if one.at >= move.at} | {one.after for one in moves[-1:]}
+        if champion is not None and champion.number == move.after and move.after not in recorded:
+            record(name, move)
     path.unlink()
+
+
+def drop_unmade(name: str, move: Move) -> None:
+    """Forget a move that failed, unless the alias cannot be read or was moved all the same."""
+    with suppress(TrackingError):
+        champion = registry.find_version(name, alias=CHAMPION)
+        if champion is None or champion.number != move.after:
+            find_intention(name).unlink()
 
 
 def record_found(name: str, champion: registry.Version | None) -> None:
@@ -195,10 +225,21 @@ def read_moves(name: str) -> list[Move]:
     """Return the recorded moves, as `load_moves` does, without that of a killed process."""
     tags = registry.load_model_tags(name)
     try:
-        moves = [Move(**parse_json(value.encode())) for key, value in tags.items() if key.startswith(PREFIX)]
-    except (ValueError, TypeError) as error:
+        moves = [parse_move(value.encode()) for key, value in tags.items() if key.startswith(PREFIX)]
+    except ValueError as error:
         raise TrackingError(f"model {name}: a tag {PREFIX}… of it is no record of a move ({error})") from error
     return sorted(moves, key=lambda move: move.at)
+
+
+def parse_move(content: bytes) -> Move:
+    """Return a move from its JSON; a `ValueError` if it holds none."""
+    try:
+        move = Move(**parse_json(content))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(move.at, str) or not isinstance(move.after, int):
+        raise ValueError(f"`at` is {move.at!r}, and `after` is {move.after!r}")
+    return move
 
 
 def find_earlier_champion(moves: Sequence[Move], current: int) -> int | None:
