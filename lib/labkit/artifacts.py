@@ -41,6 +41,8 @@ PLACES = {
     "importance": "explanation/importance.parquet",
     "explanation": "explanation/explanation.json",
 }
+CHECKED = ("split", "choice", "evaluation", "explanation")
+"""Artifacts that hold results of checks, in the order of their stages."""
 CONTRACT = "contract.json"
 ARRAYS = ".npz"
 """Ending of the file next to `row_features` that holds the observed outcomes."""

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from labkit import paths
-from labkit.artifacts import PLACES
+from labkit.artifacts import CHECKED, PLACES
 from labkit.cli import main
 from labkit.data.table_files import save_table
 from labkit.errors import StageError
@@ -45,7 +45,12 @@ LONG = "median_absolute_error"
 RANDOM = np.random.default_rng(0)
 TRUE = pd.Series(RANDOM.normal(150, 50, N_ROWS))
 NOISE = RANDOM.normal(0, 1, N_ROWS)
-STAGES = {"wrangling": ("split", "clean_holdout"), "training": ("choice",), "evaluation": ("evaluation", "predictions")}
+STAGES = {
+    "wrangling": ("split", "clean_holdout"),
+    "training": ("choice",),
+    "evaluation": ("evaluation", "predictions"),
+    "explanation": ("explanation",),
+}
 """Stage → artifacts that DVC keeps of it here."""
 
 
@@ -96,8 +101,10 @@ def write_artifacts(error: float, *, status: str, n_rows: int = N_ROWS) -> None:
     (data / "raw" / "patients.csv").write_text("age\n1\n")
     save_table(data / PLACES["clean_holdout"], holdout)
     save_table(data / PLACES["predictions"], predicted)
-    for name, content in {"evaluation": evaluation, "split": {"checks": []}, "choice": {"checks": []}}.items():
-        write_json(data / PLACES[name], content)
+    explained = {"code": "LK902", "title": "Precise explanations", "status": status, "evidence": "by 1"}
+    contents = {"evaluation": evaluation, "explanation": {"checks": [explained]}}
+    for name in CHECKED:
+        write_json(data / PLACES[name], contents.get(name, {"checks": []}))
 
 
 def commit_to_dvc(root: Path) -> dict[str, Path]:
@@ -188,7 +195,8 @@ def test_latest_run_is_compared_with_that_of_the_champion(
     assert [line["name"] for line in found["metrics"]] == ["mae", LONG, "r2"]
     assert found["metrics"][0]["second"] == {"value": 20.0, "low": 19.0, "high": 21.0}
     assert found["checks"] == [
-        {"code": "LK505", "title": "Better than LightGBM", "first": "passed", "second": "warning"}
+        {"code": "LK505", "title": "Better than LightGBM", "first": "passed", "second": "warning"},
+        {"code": "LK902", "title": "Precise explanations", "first": "passed", "second": "warning"},
     ]
     assert found["first"]["missing"] == found["second"]["missing"] == []
 
@@ -283,7 +291,8 @@ def test_change_since_the_last_run_is_described_while_a_run_is_under_way(runs: d
     assert facts["result"].startswith(
         "holdout mae 10.0 [9.0, 11.0] → 20.0 [19.0, 21.0]; on the same 60 rows worse than "
     )
-    assert facts["checks"] == "LK505 Better than LightGBM passed → warning"
+    changed = ["LK505 Better than LightGBM passed → warning", "LK902 Precise explanations passed → warning"]
+    assert facts["checks"] == "; ".join(changed)
 
 
 def test_versions_that_were_champion_have_their_metric(runs: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labkit import paths
-from labkit.artifacts import PLACES, load_json
+from labkit.artifacts import CHECKED, PLACES, load_json
 from labkit.data.table_files import load_table
 from labkit.errors import DataError, ParamsError
 from labkit.model.evaluation.bootstrap import Interval
@@ -29,8 +29,6 @@ from labkit.units import format_count, format_difference, format_interval, forma
 Found = TypeVar("Found")
 PAGE = "comparison.html"
 SAME_DATA = {True: "the same", False: "different", None: "not known: a run has no digest of it"}
-CHECKED = ("split", "choice", "evaluation")
-"""Artifacts that hold results of checks."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.artifacts import PLACES
+from labkit.artifacts import CHECKED, PLACES
 from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.by_period import describe_spread
@@ -108,18 +108,20 @@ def describe_scale(params: Params, metric: str) -> str:
 def collect_checks(data: Path, evaluation: Mapping[str, Any], checks: Sequence[Check]) -> list[CheckResult]:
     """Return the results of all stages by code; those of the decision replace earlier ones of the same code."""
     stored = [
-        *load_checks(data / PLACES["split"]),
-        *load_checks(data / PLACES["choice"]),
-        *map(CheckResult.from_dict, evaluation.get("checks", [])),
-        *load_checks(data / PLACES["explanation"]),
-        *map(from_gate, checks),
+        result
+        for name in CHECKED
+        for result in (read_checks(evaluation) if name == "evaluation" else load_checks(data / PLACES[name]))
     ]
-    return list({result.code: result for result in stored}.values())
+    return list({result.code: result for result in [*stored, *map(from_gate, checks)]}.values())
 
 
 def load_checks(path: Path) -> list[CheckResult]:
     """Return the results of checks in an artifact; none if it holds none, as those of earlier versions."""
-    content = parse_json(path.read_bytes()) if path.is_file() else {}
+    return read_checks(parse_json(path.read_bytes())) if path.is_file() else []
+
+
+def read_checks(content: Mapping[str, Any]) -> list[CheckResult]:
+    """Return the results of checks in the content of an artifact."""
     return [CheckResult.from_dict(check) for check in content.get("checks", [])]
 
 
