@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from labkit.errors import DiskError
-from labkit.reproduction.export import SUMS, check_sums, is_code, redact_file, write_sums
+from labkit.reproduction.export import SUMS, Export, check_sums, export_model, is_code, redact_file, write_sums
+from labkit.reproduction.recorded_run import RecordedRun
 from labkit.storage.digests import compute_digest
 
 from tests.conftest import call_in_process, call_labkit
@@ -94,6 +95,30 @@ def test_existing_folder_is_refused_and_nothing_is_left_after_an_error(root: Pat
     assert done.returncode == 2
     assert "small.yaml in MLflow is not the one that was recorded" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("export")
+def test_export_without_a_page_that_was_stored_fails_and_names_it(root: Path, tmp_path: Path) -> None:
+    [kept] = (root / ".labkit" / "runs").iterdir()
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy, symlinks=True)
+    for pages in copy.glob("mlruns/small/*/artifacts/report"):
+        shutil.rmtree(pages)
+    done = call_in_process(copy, "export", kept.name, "--to", str(tmp_path / "kept"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "not recorded: a model: this run did not release one\n" in done.stdout
+    assert "no longer stored: page of stage eda: " in done.stdout
+    assert "- page of stage eda: " in (tmp_path / "kept" / "README.md").read_text()
+    check_sums(tmp_path / "kept")
+
+
+def test_model_that_is_no_longer_stored_is_lost(tmp_path: Path, params_root: Path) -> None:
+    stages = {"packaging": {"status": "finished", "outputs": {"data/diabetes/release": "0" * 64}}}
+    run = RecordedRun({"run": "diabetes-1", "experiment": "diabetes", "code": {}, "stages": stages})
+    made = Export(run, tmp_path / "kept")
+    export_model(made, tmp_path / "kept", print)
+    assert (made.missing, made.lost) == ([], ["the model: neither in MLflow nor in DVC's cache"])
 
 
 def test_links_out_of_the_code_are_left_out(tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ def export(run: str, version: int | None, *, folder: Path | None, has_data: bool
     `labkit reproduce`. By default, the folder is beside the checkout. Strings that look like secrets are redacted
     in text files, but not in raw tables.
 
+    Exit code 0 if the folder is complete, 1 if it lacks a page or the model because they are no longer stored.
+
     \b
     labkit export diabetes
     labkit export diabetes 3 --to ../audit/diabetes-3 --data
@@ -99,8 +101,11 @@ def export(run: str, version: int | None, *, folder: Path | None, has_data: bool
     made = export_run(find_recorded_run(run, version), show=show, folder=folder, has_data=has_data)
     if is_json:
         print_json(made.to_dict())
-        return
-    for one in made.missing:
-        echo(f"missing: {one}")
-    for one in made.redacted:
-        echo(f"redacted: {one}")
+    else:
+        for one in made.redacted:
+            echo(f"redacted: {one}")
+        for one in made.missing:
+            echo(f"not recorded: {one}")
+        for one in made.lost:
+            echo(f"no longer stored: {one}")
+    sys.exit(1 if made.lost else 0)

@@ -46,7 +46,9 @@ class Export:
     n_files, n_bytes
         Number and size of the files in it.
     missing
-        What could not be exported, in words.
+        What was never recorded or made, in words.
+    lost
+        What the run wrote that is no longer stored, in words.
     redacted
         Files in which strings were redacted as secrets, with the SHA-256 that each had before.
     """
@@ -57,6 +59,7 @@ class Export:
     n_files: int = 0
     n_bytes: int = 0
     missing: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     redacted: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class Export:
             "n_files": self.n_files,
             "n_bytes": self.n_bytes,
             "missing": self.missing,
+            "lost": self.lost,
             "redacted": self.redacted,
         }
 
@@ -108,7 +112,7 @@ def export_run(
         export_pages(made, beside, show)
         export_model(made, beside, show)
         redact_secrets(made, beside)
-        readme = make_readme(run, made.missing, made.redacted, has_data=has_data)
+        readme = make_readme(run, [*made.missing, *made.lost], made.redacted, has_data=has_data)
         write_text(beside / "README.md", Mask().clean_text(readme))
         write_sums(beside)
         check_sums(beside)
@@ -194,7 +198,7 @@ def export_pages(made: Export, folder: Path, show: Callable[[str], None]) -> Non
         except LostStoreError:
             raise
         except LabkitError as error:
-            made.missing.append(f"page of stage {stage}: {error}")
+            made.lost.append(f"page of stage {stage}: {error}")
     show(f"pages of {format_count(n_pages, 'stage')}")
 
 
@@ -237,7 +241,7 @@ def export_model(made: Export, folder: Path, show: Callable[[str], None]) -> Non
         for name, path in (find_recorded_files(run, place, recorded) or {}).items():
             copy_file(path, folder / RELEASE / name.removeprefix(f"{place}/"))
     if not (folder / RELEASE).is_dir():
-        made.missing.append("the model: neither in MLflow nor in DVC's cache")
+        made.lost.append("the model: neither in MLflow nor in DVC's cache")
     elif compute_digest(folder / RELEASE) != recorded:
         raise DataError(
             f"run {run.name}: its release is stored, but not as it was recorded ({recorded[:12]}…): "
@@ -254,7 +258,7 @@ def export_tracked_model(made: Export, folder: Path, run_id: str) -> None:
     except LostStoreError:
         raise
     except LabkitError as error:
-        made.missing.append(f"the model as MLflow loads it: {error}")
+        made.lost.append(f"the model as MLflow loads it: {error}")
 
 
 def write_sums(folder: Path) -> None:
