@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 from labkit.errors import DiskError
-from labkit.reproduction.export import SUMS, Export, check_sums, export_model, is_code, redact_file, write_sums
+from labkit.reproduction.export import (
+    SUMS,
+    Export,
+    check_sums,
+    export_model,
+    is_code,
+    make_exported_record,
+    redact_file,
+    write_sums,
+)
 from labkit.reproduction.recorded_run import RecordedRun
 from labkit.storage.digests import compute_digest
 
@@ -111,6 +120,26 @@ def test_export_without_a_page_that_was_stored_fails_and_names_it(root: Path, tm
     assert "no longer stored: page of stage eda: " in done.stdout
     assert "- page of stage eda: " in (tmp_path / "kept" / "README.md").read_text()
     check_sums(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_kept"),
+    [
+        ("https://host.example/team/shop.git", True),
+        ("ssh://git@host.example:22/team/shop.git", True),
+        ("git@host.example:team/shop.git", True),
+        ("/home/ada/shop", False),
+        ("../shop", False),
+        ("file:///home/ada/shop", False),
+        ("C:/Users/ada/shop", False),
+        ("/home/ada/a:b", False),
+    ],
+)
+def test_record_keeps_an_origin_only_if_it_is_no_local_folder(origin: str, is_kept: bool) -> None:
+    run = RecordedRun({"run": "small-1", "code": {"commit": "0" * 40, "origin": origin}})
+    kept = {"origin": origin} if is_kept else {}
+    assert make_exported_record(run) == {"run": "small-1", "code": {"commit": "0" * 40, **kept}}
+    assert run.record["code"]["origin"] == origin
 
 
 def test_model_that_is_no_longer_stored_is_lost(tmp_path: Path, params_root: Path) -> None:

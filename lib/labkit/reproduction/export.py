@@ -5,6 +5,7 @@ its card; `README.md` describes it and `SHA256SUMS` verifies it.
 """
 
 import codecs
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ REPORT = "report"
 """Folder of a stage's artifacts with its page."""
 RAW = "data"
 """Folder of the raw tables, which stay as they are: their digests are recorded."""
+REMOTE = re.compile(r"(?!file:)[^/:]{2,}:")
+"""Start of the URL of a repository, or of a host with a path on it as ssh writes it; others are local folders."""
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -125,7 +128,7 @@ def export_run(
 def write_documents(made: Export, folder: Path) -> None:
     """Write the record, its parts that people look for first, params and patch."""
     run = made.run
-    record = Mask().clean(dict(run.record))
+    record = make_exported_record(run)
     outputs = {path: digest for one in run.outputs.values() for path, digest in one.items()}
     write_json(folder / RECORD_NAME, record)
     write_json(folder / "environment.json", {name: record.get(name, {}) for name in ("environment", "machine")})
@@ -134,6 +137,15 @@ def write_documents(made: Export, folder: Path) -> None:
     if patch := run.load_patch():
         write_bytes(folder / PATCH_NAME, patch)
     made.missing += run.list_missing()
+
+
+def make_exported_record(run: RecordedRun) -> dict[str, Any]:
+    """Return the record of a run without secrets, and without the folder that the checkout was cloned from."""
+    record: dict[str, Any] = Mask().clean(dict(run.record))
+    origin = record["code"].get("origin")
+    if origin and not REMOTE.match(origin):
+        record["code"] = {name: one for name, one in record["code"].items() if name != "origin"}
+    return record
 
 
 def export_code(made: Export, folder: Path, show: Callable[[str], None]) -> None:
