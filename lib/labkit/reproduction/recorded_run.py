@@ -1,23 +1,21 @@
 """The run that a name stands for: a run of the pipeline, or the one that made a version of a model."""
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.errors import LostStoreError, MissingDataError, ParamsError, TrackingError, list_briefly, name_nearest
+from labkit.errors import LostStoreError, ParamsError, TrackingError, list_briefly, name_nearest
 from labkit.names import EXPERIMENT_NAME
 from labkit.params.load import list_experiments
-from labkit.run.records import ledger, mlflow_store, registry, tracking
+from labkit.run.records import ledger, mlflow_store, registry
 from labkit.run.records.champion_moves import CHAMPION
 from labkit.run.records.early_record import EARLY, load_early_record
 from labkit.run.records.run_history import find_run
 from labkit.run.records.run_record import PATCH_NAME, RECORD_NAME
 from labkit.run.records.run_search import RUN_TAG, find_top_run, search_runs
-from labkit.stages.past_run import download_record, find_past_run
+from labkit.stages.past_run import download_record, find_past_run, load_run_artifact
 from labkit.storage.digests import compute_digest
 
 RUN_NAME = re.compile(r"[a-z0-9_]+-\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -87,19 +85,7 @@ class RecordedRun:
 
     def load_artifact(self, name: str, digest: str | None) -> bytes:
         """Return an artifact of the run in MLflow, verified if its digest is known."""
-        with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
-            try:
-                path = tracking.download_file(self.record["mlflow_run_id"], name, Path(scratch))
-            except LostStoreError:
-                raise
-            except TrackingError as error:
-                raise MissingDataError(f"{self.name} cannot be rebuilt: {error}") from error
-            if digest is not None and compute_digest(path) != digest:
-                raise MissingDataError(
-                    f"{self.name} cannot be rebuilt: {name} in MLflow is not the one that was recorded: restore it "
-                    "from a copy"
-                )
-            return path.read_bytes()
+        return load_run_artifact(self.record["mlflow_run_id"], name, digest, lead=f"{self.name} cannot be rebuilt")
 
     def list_missing(self) -> list[str]:
         """Return what its record lacks, in words: records of earlier versions hold less."""

@@ -78,17 +78,38 @@ class PastRun:
         LostStoreError
             The store does not respond.
         """
-        name = str(self.record["params"]["artifact"])
-        with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
-            try:
-                path = tracking.download_file(self.record["mlflow_run_id"], name, Path(scratch))
-            except LostStoreError:
-                raise
-            except TrackingError as error:
-                raise MissingDataError(f"params file: {error}") from error
-            if compute_digest(path) != self.record["params"]["sha256"]:
-                raise MissingDataError(f"params file: {name} in MLflow is not the one that was used")
-            return path.read_text(encoding="utf-8")
+        described = self.record["params"]
+        content = load_run_artifact(
+            self.record["mlflow_run_id"], str(described["artifact"]), described["sha256"], lead="params file"
+        )
+        return content.decode()
+
+
+def load_run_artifact(run_id: str, name: str, digest: str | None, *, lead: str) -> bytes:
+    """Return an artifact of a run in MLflow, verified if its digest is known.
+
+    Parameters
+    ----------
+    lead
+        What the message of an error begins with.
+
+    Raises
+    ------
+    MissingDataError
+        It is no longer there, or is not the one that was recorded.
+    LostStoreError
+        The store does not respond.
+    """
+    with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
+        try:
+            path = tracking.download_file(run_id, name, Path(scratch))
+        except LostStoreError:
+            raise
+        except TrackingError as error:
+            raise MissingDataError(f"{lead}: {error}") from error
+        if digest is not None and compute_digest(path) != digest:
+            raise MissingDataError(f"{lead}: {name} in MLflow is not the one that was recorded: restore it from a copy")
+        return path.read_bytes()
 
 
 class CurrentRun(PastRun):

@@ -87,7 +87,7 @@ def move_champion(
         record_found(name, before)
         number = None if before is None else before.number
         move = make_move(version, before=number, kind=kind, reason=reason)
-        # Whoever finds it after a kill records the move, if the alias was moved by then.
+        # After a kill, the next look at the moves records it if the alias was moved by then.
         write_json(find_intention(name), move.to_dict())
         try:
             registry.set_alias(name, CHAMPION, version)
