@@ -149,8 +149,8 @@ def plot_intervals(
     title = f"The model against {join_names(list(models)[1:])}"
     if not drawable:
         return make_note(title, f"No metric can be computed on {subject.count_rows(n_rows, kind='holdout')}.")
-    fact = f"Points: measured on {subject.count_rows(n_rows, kind='holdout')}. "
-    fact += f"Lines: {format_confidence(confidence)} intervals, resampling {blocks}. ↑ more is better, ↓ less."
+    fact = f"Measured on {subject.count_rows(n_rows, kind='holdout')}; "
+    fact += f"{format_confidence(confidence)} intervals, resampling {blocks}. ↑ more is better."
     if missing := [name for name in first if name not in drawable]:
         fact += f" Not drawn, because they cannot be computed: {join_names(missing)}."
     rows = -(-len(drawable) // 2)

@@ -60,7 +60,7 @@ def test_evidence_is_worded_for_people() -> None:
         "better than the best constant prediction",
         True,
         "mae reduction of 12.3 (95 % interval 1.2 to 20.0, resampling 110 rows) over always predicting the median; the "
-        "lower end is above the required 0",
+        "lower end is above 0",
     )
     days = {"confidence": 0.9, "blocks": Blocks(np.arange(61), "day", 2)}
     assert check_champion("r2", Interval(-0.1, -0.2, 0), Gate(), **days, champion="version 3").evidence == (  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, b
         "better than the best constant prediction",
         passed,
         f"{describe_gain(metric, gain, confidence, blocks)} over always predicting {constant}; the lower end {verdict} "
-        f"the required {gate.minimum_gain:g}",
+        f"{gate.minimum_gain:g}",
     )
 
 

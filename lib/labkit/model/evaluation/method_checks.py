@@ -300,7 +300,7 @@ def check_confirmed(metric: str, value: Interval, cross_validated: float | None)
     passed = cross_validated <= value.high if is_greater else cross_validated >= value.low
     half = (value.high - value.low) / 2
     shown, low, high, before = format_alike(value.value, value.low, value.high, cross_validated, uncertainty=half)
-    evidence = f"{metric} {shown} [{low}, {high}] on the holdout, {before} in cross-validation"
+    evidence = f"{metric} {shown} [{low}, {high}], cross-validated {before}"
     return make_check("LK506", passed, evidence)
 
 
