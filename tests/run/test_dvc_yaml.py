@@ -120,12 +120,18 @@ def test_stage_that_shows_words_runs_again_when_they_change(checkout: Path, stag
         (["question=How far?", "row=person"], {"eda", "wrangling", "features", "evaluation", "deploy", "explanation"}),
         (
             ["data.columns.age.unit=months"],
-            {"source", "eda", "wrangling", "features", "evaluation", "deploy", "explanation"},
+            {"eda", "wrangling", "features", "evaluation", "deploy", "explanation"},
         ),
         (["evaluation.worst_slices=3"], {"evaluation"}),
+        (["features.most_categories=10"], {"features"}),
+        (["features.drop=[bmi]"], {"wrangling", "features"}),
+        (["wrangling.rules={age: {minimum: 0}}"], {"wrangling", "features", "evaluation", "deploy", "explanation"}),
+        (["evaluation.checks={OWN01: 'own:check'}"], {"evaluation"}),
     ],
 )
-def test_words_leave_the_stages_that_do_not_show_them(checkout: Path, settings: list[str], stages: set[str]) -> None:
+def test_change_of_params_leaves_the_stages_that_do_not_read_them(
+    checkout: Path, settings: list[str], stages: set[str]
+) -> None:
     before, declared = load.load_params("diabetes"), load_declarations("diabetes")
     override.apply_overrides("diabetes", settings)
     after = load.load_params("diabetes")
@@ -156,3 +162,19 @@ def test_change_of_a_section_is_named(inside: Path, setting: str, stage: str, re
     builtin.perform_fingerprint(load.load_params("diabetes"), None)
     states = {state.name: state.reasons for state in dvc_repo.find_stage_states(dvc_repo.open_repo(), "diabetes")}
     assert states[stage] == (reason,)
+
+
+@pytest.mark.slow
+def test_section_that_a_stage_no_longer_declares_is_not_named_as_changed(inside: Path) -> None:
+    path, params = inside / "dvc.yaml", load.load_params("diabetes")
+    now = path.read_text()
+    path.write_text(
+        now.replace("meta: {sections: [data, wrangling.drop]}", "meta: {sections: [data, wrangling.drop, features]}")
+    )
+    assert path.read_text() != now
+    builtin.perform_fingerprint(params, None)
+    record("source", "eda")
+    path.write_text(now)
+    builtin.perform_fingerprint(params, None)
+    states = {state.name: state.reasons for state in dvc_repo.find_stage_states(dvc_repo.open_repo(), "diabetes")}
+    assert (states["source"], states["eda"]) == (("the list of what it reads changed",), ())

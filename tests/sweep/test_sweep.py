@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,16 +121,47 @@ def test_sweep_survives_kills_and_leaves_the_checkout_alone(
     assert "+seed: 2" in call_in_process(root, "sweep", "small", "--adopt", "2").stdout
 
 
-@pytest.mark.slow
-def test_points_read_tables_of_the_checkout(tmp_path: Path, store: Path, shared_server: SharedServer) -> None:
-    root = make_checkout(tmp_path / "checkout", store=store)
-    place = "data/shop/source/customers.csv"
+def make_shop(root: Path, *, store: Path, place: str = "tables/customers.csv") -> Path:
+    """Make a checkout with the experiment `shop`, one of whose tables is at this place."""
+    root = make_checkout(root, store=store)
     (root / "params" / "shop.yaml").write_text(SHOP.replace("tables/customers.csv", place))
     change(root / "dvc.yaml", "experiments: [", "experiments: [shop, ")
     write_tables(root)
-    (root / place).parent.mkdir(parents=True)
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
     (root / "tables" / "customers.csv").rename(root / place)
+    return root
+
+
+def count_ran(root: Path) -> Counter[str]:
+    """Return how often each stage was started by sweeps of the shop."""
+    paths = (root / ".labkit" / "sweeps" / "shop" / "nodes").glob("*/.labkit/ledger.jsonl")
+    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    return Counter(line["stage"] for line in lines if line["kind"] == "start")
+
+
+@pytest.mark.slow
+def test_points_read_tables_of_the_checkout(tmp_path: Path, store: Path, shared_server: SharedServer) -> None:
+    root = make_shop(tmp_path / "checkout", store=store, place="data/shop/source/customers.csv")
     shared_server.lend(root)
     done = call_labkit(root, "sweep", "shop", "-S", "seed=1,2", "--until", "wrangling")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 points done up to wrangling; 5 stages ran" in done.stdout
+
+
+@pytest.mark.slow
+def test_each_distinct_stage_runs_once(tmp_path: Path, store: Path, shared_server: SharedServer) -> None:
+    root = make_shop(tmp_path / "checkout", store=store)
+    shared_server.lend(root)
+    done = call_labkit(root, "run", "shop", "--until", "wrangling")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # A column that does not exist is refused before anything starts.
+    done = call_labkit(root, "sweep", "shop", "-S", "features.drop=[kind],[kinds]")
+    assert done.returncode == 2
+    assert "features.drop: no column 'kinds': did you mean 'kind'?" in done.stderr
+    assert count_ran(root) == {}
+    done = call_labkit(
+        root, "sweep", "shop", "-S", "features.most_categories=2,20", "-S", "training.models=[linear],[decision_tree]"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 of 4 points done up to training; 6 stages ran" in done.stdout
+    assert count_ran(root) == {"features": 2, "training": 4}

@@ -1,9 +1,12 @@
 """Check that the columns named in the params exist.
 
-Runs on the raw tables, before any kernel starts. For checks of the values, see `labkit.data.contract`.
+Runs before any kernel starts: on the raw tables while they are put in place, and before every later stage on the
+columns that the contract lists. So the tables need not be read again because of params that later stages read. For
+checks of the values, see `labkit.data.contract`.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,8 +19,10 @@ from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.tfidf import LENGTH
 from labkit.params.experiment import Params
 from labkit.params.import_path import locate_code, resolve_callable
+from labkit.params.load import locate_message
 from labkit.params.named_columns import list_named_columns
 from labkit.params.tables import Data, Join
+from labkit.storage.atomic import parse_json
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -47,6 +52,31 @@ def check_columns(params: Params, tables: Tables) -> None:
     if params.evaluation.gate.fairness is not None:
         kept = [name for name in known if name not in (*params.wrangling.drop, target)]
         require(params.evaluation.gate.fairness.columns, kept, "evaluation.gate.fairness.columns")
+
+
+def check_against_contract(params: Params, path: Path) -> None:
+    """Raise an error if the params name a column that the raw tables do not have, as their contract lists them.
+
+    Parameters
+    ----------
+    path
+        The contract. If it is missing, damaged or lacks a table, the stage that needs it says so.
+
+    Raises
+    ------
+    ParamsError
+        See `check_columns`; the message begins with the line of the params file.
+    """
+    try:
+        listed = {name: list(table["columns"]) for name, table in parse_json(path.read_bytes()).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return
+    if not set(params.data.tables) <= set(listed):
+        return
+    try:
+        check_columns(params, {name: pd.DataFrame(columns=listed[name]) for name in params.data.tables})
+    except ParamsError as error:
+        raise ParamsError(locate_message(params.experiment, str(error))) from error
 
 
 def check_own_rows(params: Params, known: list[str]) -> None:

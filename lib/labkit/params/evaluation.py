@@ -84,10 +84,10 @@ class Evaluation(Section):
     metrics: Annotated[tuple[ImportPath, ...], UsedBy(("training", "evaluation", "deploy"))] = Field(
         (), description="metrics of your own, as module:function, e.g. churn.metrics:profit"
     )
-    checks: Annotated[dict[CheckCode, ImportPath], UsedBy(("source", "evaluation"))] = Field(
+    checks: Annotated[dict[CheckCode, ImportPath], UsedBy(("evaluation",))] = Field(
         {}, description="code: check of your own, as module:function, e.g. OWN01: churn.checks:regions"
     )
-    plots: Annotated[tuple[ImportPath, ...], UsedBy(("source", "evaluation"))] = Field(
+    plots: Annotated[tuple[ImportPath, ...], UsedBy(("evaluation",))] = Field(
         (), description="plots of your own on the page, as module:function, e.g. churn.plots:profit_curve"
     )
     gate: Gate = Field(Gate(), description="when a model may be published")

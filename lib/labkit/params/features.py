@@ -6,7 +6,7 @@ from pydantic import Field
 
 from labkit.params.section import Column, ImportPath, Name, Section, UsedBy
 
-USED = UsedBy(("source", "features", "evaluation", "deploy"))
+USED = UsedBy(("features", "evaluation", "deploy"))
 """The stages that import the user's own features, or compute them from raw columns."""
 
 

@@ -19,6 +19,8 @@ from labkit.storage.digests import digest
 
 FINGERPRINT = "fingerprint"
 """The stage that DVC runs every time to detect changed code and files; not shown to users."""
+NAMED_COLUMNS = "named columns"
+"""What is checked before every notebook; no stage of dvc.yaml, hence the space."""
 
 
 def compute_key(code: str, params: Params, sections: Iterable[str], outputs: Mapping[str, str]) -> str:

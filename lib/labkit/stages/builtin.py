@@ -42,6 +42,15 @@ def perform_fingerprint(params: "Params", sample_rows: int | None) -> str:
     return ""
 
 
+def check_params_columns(params: "Params", sample_rows: int | None) -> str:
+    """Check that the columns that the params name are in the tables, as far as these are known."""
+    from labkit.artifacts import CONTRACT
+    from labkit.data.column_references import check_against_contract
+
+    check_against_contract(params, paths.find_data_dir(params.experiment) / CONTRACT)
+    return ""
+
+
 def perform_publish(params: "Params", sample_rows: int | None) -> str:
     """Publish the release if the gate and the champion allow it."""
     from labkit.stages.publish import publish
@@ -52,6 +61,7 @@ def perform_publish(params: "Params", sample_rows: int | None) -> str:
 PLAIN_STAGES: dict[str, "PlainStage"] = {
     "fingerprint": perform_fingerprint,
     "source": perform_source,
+    "named columns": check_params_columns,
     "publish": perform_publish,
 }
 LATER_MODULES = ("labkit.stages.publish", "labkit.model.release.skops_file")

@@ -29,8 +29,9 @@ from labkit.sweep.sweep import Progression, Sweep
 from labkit.units import format_count
 
 COMMAND = "labkit sweep"
-TRAINING = "training"
-"""The stage that a sweep stops after if it is given no other one: the holdout rows stay unseen."""
+SOURCE, TRAINING = "source", "training"
+"""The stage that puts the tables in place, and the one that a sweep stops after if it is given no other one: the
+holdout rows stay unseen."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,9 @@ def find_checkout_keys(experiment: str, stages: Sequence[str]) -> dict[str, str]
 def plan(experiment: str, points: Sequence[Point], stages: Sequence[str]) -> list[Progression]:
     """Return the points, after taking over what is up to date in the checkout and of use to one of them."""
     known = find_checkout_keys(experiment, stages)
+    if SOURCE in known:  # the contract lists the columns that there are now
+        for point in points:
+            builtin.check_params_columns(point.params, None)
     progressions = [Progression(one, prepare_point(one.params, one.file.content)) for one in points]
     for one in progressions:
         for stage in stages:

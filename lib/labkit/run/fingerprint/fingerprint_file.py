@@ -7,6 +7,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import list_briefly
+from labkit.run.dvc_yaml import load_declarations
 from labkit.run.fingerprint.dependencies import FINGERPRINT_SECTIONS
 from labkit.storage.atomic import parse_json, write_text
 from labkit.storage.digests import compute_md5
@@ -66,7 +67,8 @@ def describe_fingerprint_change(experiment: str, stage: str, before_md5: str | N
     tables = list_changes(before.get("tables", {}), after.get("tables", {}))
     if tables:
         reasons.append(f"data of {list_briefly(tables, most=3)} changed")
-    changed = list_changes(before.get("params", {}), after.get("params", {}))
+    known = take_declared(before.get("params", {}), load_declarations(experiment)[stage].digested)
+    changed = list_changes(known, after.get("params", {}))
     if changed and "params" in before:
         reasons.append(f"params {list_briefly(changed, most=3)} changed")
     reasons += describe_packages(before.get("packages", {}), after.get("packages", {}))
@@ -79,8 +81,18 @@ def describe_fingerprint_change(experiment: str, stage: str, before_md5: str | N
 
 def describe_sections(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Report a change of the list of dependencies, if there is one."""
-    is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in FINGERPRINT_SECTIONS)
+    is_other = any(before.get(kind, {}) != after.get(kind, {}) for kind in ("params", *FINGERPRINT_SECTIONS))
     return ["the list of what it reads changed"] if is_other else []
+
+
+def take_declared(digests: Mapping[str, str], sections: Iterable[str]) -> dict[str, str]:
+    """Return the digests of params that dvc.yaml still declares for the stage.
+
+    >>> take_declared({"data.split": "1", "features.drop": "1"}, ["data"])
+    {'data.split': '1'}
+    """
+    kept = tuple(sections)
+    return {name: one for name, one in digests.items() if any(f"{name}.".startswith(f"{part}.") for part in kept)}
 
 
 def describe_packages(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from labkit.errors import LabkitError, StageError
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
 from labkit.paths import show_path
-from labkit.run.dvc_yaml import FINGERPRINT, load_declarations
+from labkit.run.dvc_yaml import FINGERPRINT, NAMED_COLUMNS, load_declarations
 from labkit.run.kernels.session import STAGE_MODULE, TRACKING_MODULE, Kernels
 from labkit.run.notebook.source import Snapshot
 from labkit.run.pipeline import dvc_repo, stage_client
@@ -126,6 +126,8 @@ class Work:
 
     def perform_notebook(self, stage: str, entry: Entry) -> str:
         """Run a notebook stage below the parent run, which the first of them opens."""
+        if NAMED_COLUMNS in self.plain:
+            self.plain[NAMED_COLUMNS](self.params, self.sample_rows)
         # Imported here, so that a run without stale stages needs neither MLflow nor papermill.
         self.kernels.wait_for(STAGE_MODULE)
         from labkit.run.pipeline import stage_run as notebook_stage
