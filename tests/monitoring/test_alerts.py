@@ -1,9 +1,12 @@
 """Alerts: one while a finding lasts, none lost, none twice, and the webhook that they are sent to."""
 
 import json
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -187,6 +190,30 @@ def test_webhook_that_fails_for_a_moment_is_asked_again(receiver: type[Receiver]
     note(0, {"LK703": "stop"})
     update()
     assert [one["code"] for one in receiver.taken] == ["LK703"]
+
+
+def test_receiver_that_sends_a_byte_now_and_then_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "DEADLINE_SECONDS", 1)
+    before = threading.active_count()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = threading.Event()
+
+        def drip() -> None:
+            client, _ = server.accept()
+            with client, suppress(OSError):
+                for _ in range(200):
+                    client.sendall(b"H")
+                    time.sleep(0.1)
+            ended.set()
+
+        threading.Thread(target=drip, daemon=True).start()
+        begin = time.monotonic()
+        assert post_alert(f"http://127.0.0.1:{server.getsockname()[1]}/", {}) == "no whole response within 1 seconds"
+        assert time.monotonic() - begin < 5
+        assert ended.wait(5), "the connection is cut"
+    while threading.active_count() > before and time.monotonic() - begin < 10:
+        time.sleep(0.05)
+    assert threading.active_count() == before
 
 
 def test_old_events_are_not_sent(receiver: type[Receiver]) -> None:

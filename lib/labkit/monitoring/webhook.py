@@ -1,23 +1,29 @@
-"""The webhook that alerts are sent to: one POST of a JSON object each, with a time limit and a few attempts.
+"""The webhook that alerts are sent to: one POST of a JSON object each, with time limits and a few attempts.
 
 The address may contain a secret, as those of Slack and Mattermost do: it comes from the environment only, and is never
 shown or recorded.
 """
 
 import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
-from http.client import HTTPException, HTTPMessage
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPMessage
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from labkit import paths
 from labkit.errors import ParamsError
 
 TIMEOUT_SECONDS = 10
+"""Longest wait for the next byte."""
+DEADLINE_SECONDS = 30
+"""Time for all attempts together, with their pauses: a receiver that sends a byte now and then would never time out."""
 PAUSES_SECONDS = (1, 4)
 """Pauses before the second and the third attempt."""
 
@@ -30,6 +36,30 @@ class RedirectRefusal(HTTPRedirectHandler):
     ) -> None:
         """Follow no redirect."""
         return
+
+
+class Connections:
+    """Keeps the connections of an attempt, so that it can be ended from outside; mixed into the handlers of urllib."""
+
+    opened: list[HTTPConnection]
+
+    def do_open(self, http_class: Any, req: Request, **settings: Any) -> Any:
+        """Open a connection as urllib does, and keep it."""
+
+        def connect(*where: Any, **how: Any) -> HTTPConnection:
+            connection: HTTPConnection = http_class(*where, **how)
+            self.opened.append(connection)
+            return connection
+
+        return super().do_open(connect, req, **settings)  # type: ignore[misc]
+
+
+class PlainConnections(Connections, HTTPHandler):
+    """Connections of HTTP."""
+
+
+class EncryptedConnections(Connections, HTTPSHandler):
+    """Connections of HTTPS."""
 
 
 def find_webhook() -> str | None:
@@ -57,20 +87,50 @@ def post_alert(address: str, content: Mapping[str, Any]) -> str:
     """Send a JSON object and return why that failed, without the address; empty if the receiver took it."""
     headers = {"content-type": "application/json", "user-agent": "labkit"}
     request = Request(address, json.dumps(content, ensure_ascii=False).encode(), headers, method="POST")
-    send = build_opener(RedirectRefusal).open
+    end = time.monotonic() + DEADLINE_SECONDS
     for pause in (*PAUSES_SECONDS, None):
-        try:
-            with send(request, timeout=TIMEOUT_SECONDS):
-                return ""
-        except HTTPError as error:
-            problem, is_final = f"HTTP status {error.code}", 300 <= error.code < 500 and error.code not in (408, 429)
-            error.close()
-        except (OSError, HTTPException, ValueError) as error:
-            problem, is_final = describe_lost_connection(error), False
-        if is_final or pause is None:
+        problem, is_final = try_until(request, end)
+        if not problem or is_final or pause is None or time.monotonic() + pause >= end:
             break
         time.sleep(pause)
     return problem
+
+
+def try_until(request: Request, end: float) -> tuple[str, bool]:
+    """Send a request once; return why that failed, empty if it did not, and whether another attempt would fail too.
+
+    Parameters
+    ----------
+    end
+        Time of `time.monotonic` at which the attempt is given up: it runs in a thread, whose connection is then cut.
+    """
+    found: list[tuple[str, bool]] = []
+    handlers = PlainConnections(), EncryptedConnections()
+    opened: list[HTTPConnection] = []
+    for handler in handlers:
+        handler.opened = opened
+    send = build_opener(RedirectRefusal, *handlers).open
+    attempt = threading.Thread(target=lambda: found.append(try_once(send, request)), daemon=True)
+    attempt.start()
+    attempt.join(max(end - time.monotonic(), 0))
+    if found:
+        return found[0]
+    for connection in opened:
+        with suppress(OSError, AttributeError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    return f"no whole response within {DEADLINE_SECONDS} seconds", True
+
+
+def try_once(send: Any, request: Request) -> tuple[str, bool]:
+    """Send a request; return as `try_until`."""
+    try:
+        with send(request, timeout=TIMEOUT_SECONDS):
+            return "", True
+    except HTTPError as error:
+        error.close()
+        return f"HTTP status {error.code}", 300 <= error.code < 500 and error.code not in (408, 429)
+    except (OSError, HTTPException, ValueError) as error:
+        return describe_lost_connection(error), False
 
 
 def describe_lost_connection(error: Exception) -> str:
