@@ -118,6 +118,16 @@ def test_policy_without_a_rule_for_growth_never_trains() -> None:
     assert {one.outcome for one in done.decisions} == {"kept"}
 
 
+def test_rule_trains_after_so_many_checks_in_a_row_of_one_champion() -> None:
+    rule = {"action": "retrain", "at_least": 0.25, "in_a_row": 2}
+    decisions = run(make_replay(make_rows(), rules={"LK712": rule}), "rule").decisions
+    # 57 days are known on 1 March, 88 on 1 April, 118 on 1 May, 149 in June, 179 in July, 210 in August.
+    assert [one.outcome for one in decisions] == ["kept", "promoted", "kept", "promoted", "kept"]
+    assert decisions[0].cause == "the rows have grown by 54 %, not yet in 2 checks in a row"
+    assert decisions[2].cause == "the rows have grown by 26 %, not yet in 2 checks in a row"
+    assert decisions[4].cause == "the rows have grown by 17 %"
+
+
 def test_what_cannot_be_replayed_is_refused() -> None:
     rows = make_rows()
     params = make_params()
@@ -269,5 +279,5 @@ def test_page_has_policies_courses_and_decisions(
         "roc_auc and cost per row are means of the months; the gain and what is saved per row are over all" in content
     )
     assert "fitted without the last 28 days whose outcomes are known" in content
-    assert "by growth (LK712; in_a_row is ignored)" in content
+    assert "by growth (LK712), one check a period" in content
     assert find_wrong_words(page) == []

@@ -27,6 +27,7 @@ from labkit.model.evaluation.metrics import compute_losses, compute_metric
 from labkit.model.evaluation.predictions import Predictions, align_proba, make_predictions
 from labkit.model.training.comparison import adapt_preparation, fit_model
 from labkit.monitoring.drift import measure_drift, name_series
+from labkit.monitoring.health import choose_action
 from labkit.monitoring.reference_profile import Profile, make_profile
 from labkit.monitoring.row_batches import read_frame
 from labkit.monitoring.window_counts import WindowCounter
@@ -43,8 +44,8 @@ POLICIES = {
     "never": "never trained again, and rates of past outcomes as they were at the release",
     "observe": "never trained again, but past outcomes become known to the features",
     "monthly": "trained again every period, with past outcomes known",
-    "rule": "trained again when monitoring.rules of the params ask for it by growth (LK712; in_a_row is ignored), "
-    "with past outcomes known",
+    "rule": "trained again when monitoring.rules of the params ask for it by growth (LK712), one check a "
+    "period, with past outcomes known",
 }
 FEWEST_PERIODS = 4
 FEWEST_MONTHS = 6
@@ -97,12 +98,21 @@ class Decision:
 
 @dataclass
 class PolicyRun:
-    """The course of one policy: predictions of the champion of the day for every row, and the decisions."""
+    """The course of one policy.
+
+    Attributes
+    ----------
+    predicted
+        Predictions of the champion of the day for every row, by period.
+    found
+        Codes of what the check of each period found about the champion, for `in_a_row` of the rules.
+    """
 
     name: str
     champion: Version
     predicted: list[Predictions] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    found: list[set[str]] = field(default_factory=list)
 
     @property
     def n_trainings(self) -> int:
@@ -229,7 +239,7 @@ class Replay:
             return Decision(f"{period}", done.name, cause, "kept", n_known, drift=drift)
         evidence, passed = self.judge(done, at)
         if passed:
-            done.champion = self.train(at)
+            done.champion, done.found = self.train(at), []
         return Decision(f"{period}", done.name, cause, "promoted" if passed else "refused", n_known, evidence, drift)
 
     def find_cause(self, done: PolicyRun, n_known: int) -> tuple[str, bool]:
@@ -240,8 +250,14 @@ class Replay:
         found = f"the rows have grown by {format_share(growth)}"
         if done.name == "monthly":
             return f"every {self.unit}; {found}", True
-        rules = self.params.monitoring
-        return found, rules.find_rule(GROWTH).action == "retrain" and growth >= rules.growth
+        rules, earlier = self.params.monitoring, [*done.found]
+        has_grown = growth >= rules.growth
+        done.found.append({GROWTH} if has_grown else set())
+        rule = rules.find_rule(GROWTH)
+        if not has_grown or rule.action != "retrain":
+            return found, False
+        is_due = choose_action(rule, GROWTH, earlier) == "retrain"
+        return found if is_due else f"{found}, not yet in {format_count(rule.in_a_row, 'check')} in a row", is_due
 
     def judge(self, done: PolicyRun, at: pd.Timestamp) -> tuple[str, bool]:
         """Compare a version fitted without the last days with what the champion predicted on them, if possible."""
