@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.errors import ModelError, ParamsError
-from labkit.model.evaluation import baselines, bootstrap, gate, metrics, slices, threshold
+from labkit.model.evaluation import baselines, bootstrap, by_period, gate, metrics, slices, threshold
 from labkit.model.evaluation.blocks import make_rows
 from labkit.model.evaluation.method_checks import describe_groups
 from labkit.model.evaluation.predictions import Predictions
@@ -22,7 +22,7 @@ from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.training import Training
 from labkit.run.pipeline.experiment_run import check_own_code, write_settings
 from labkit.run.pipeline.progress import Progress
-from labkit.view import model_plots, prose
+from labkit.view import evaluation_plots, model_plots, prose
 
 from tests.model.training.real_tables import CANCER, DIABETES, load
 from tests.own_library import open_library
@@ -70,6 +70,22 @@ def test_metric_of_the_docs_ranks_tunes_and_gates(library: Path) -> None:
     assert chosen.beats_dummy
     assert chosen.score == max(board["profit"].max(), tuned.frame["profit"].max())
     assert model_plots.plot_leaderboard(board, "profit").table is not None
+
+
+def test_metric_that_fails_on_the_rows_of_a_period_is_not_computed_there(library: Path) -> None:
+    (library / "metrics.py").write_text(PLAIN + "    assert len(y_true) > 40\n    return np.mean(y_true != y_pred)\n")
+    OWN_METRICS.use(("churn.metrics:mine",))
+    ours, periods = make_predictions(), pd.Series(["2026-01"] * 35 + ["2026-02"] * 365)
+    draws: dict[str, Any] = {"n_samples": 50, "confidence": 0.95, "seed": 1, "blocks": make_rows(400)}
+    found = by_period.compute_by_period("mine", {"model": ours, "dummy": ours}, periods, **draws)
+    assert found["rows"].tolist() == [35, 365]
+    assert found[["model", "dummy", "low"]].isna().to_numpy().tolist() == [[True] * 3, [False] * 3]
+    assert found["true"].notna().all()
+    assert by_period.describe_uncomputed(found, "mine", "month") == (
+        "mine is not computed in 1 month, on whose rows it fails or is undefined: 2026-01."
+    )
+    assert by_period.summarise_spread(found, "month") == {}
+    assert "mine 0." in (evaluation_plots.plot_periods(found, "mine", unit="month", confidence=0.95).fact)
 
 
 def make_predictions(positive: int = 1) -> Predictions:

@@ -4,13 +4,15 @@ It does not measure drift of the columns: it considers only predictions and true
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from labkit.errors import ModelError, list_briefly
 from labkit.model.evaluation.blocks import Blocks
-from labkit.model.evaluation.bootstrap import compute_means, draw_weights, make_interval
+from labkit.model.evaluation.bootstrap import Interval, compute_means, draw_weights, make_interval
 from labkit.model.evaluation.metrics import compute_metric, make_score
 from labkit.model.evaluation.predictions import Predictions
 from labkit.units import format_column, format_count
@@ -128,7 +130,8 @@ def compute_by_period(
     pandas.DataFrame
         One row per period that has enough rows and, for classification, at least two classes: `period`, `rows`, `true`
         and `prediction` as in `labkit.model.evaluation.bootstrap.compute_means`, `low` and `high` (of the first model),
-        and the metric of each model under its name. Without columns if there is no such period.
+        and the metric of each model under its name. Without columns if there is no such period. A metric of the user's
+        own that fails on the rows of a period is NaN there, and so are the limits if it fails on a draw of them.
     """
     lines = []
     for period in sorted(set(periods)):
@@ -137,10 +140,13 @@ def compute_by_period(
         first = next(iter(part.values()))
         if len(place) < FEWEST_ROWS_OF_PERIOD or (first.classes and len(np.unique(first.y_true)) < 2):
             continue
-        score = make_score(name, first)
+        values = {model: compute_known(name, found) for model, found in part.items()}
         own = blocks.take(place)
-        draws = [score(weights) for weights in draw_weights(first, n_samples, seed=seed, blocks=own)]
-        interval = make_interval(compute_metric(name, first), draws, confidence, own)
+        interval = Interval(next(iter(values.values())), np.nan, np.nan)
+        with suppress(ModelError):
+            score = make_score(name, first)
+            draws = [score(weights) for weights in draw_weights(first, n_samples, seed=seed, blocks=own)]
+            interval = make_interval(interval.value, draws, confidence, own)
         line = {
             "period": period,
             "rows": len(place),
@@ -148,5 +154,32 @@ def compute_by_period(
             "low": interval.low,
             "high": interval.high,
         }
-        lines.append(line | {model: compute_metric(name, found) for model, found in part.items()})
+        lines.append(line | values)
     return pd.DataFrame(lines)
+
+
+def compute_known(name: str, predictions: Predictions) -> float:
+    """Return a metric; NaN where one of the user's own fails on these rows."""
+    with suppress(ModelError):
+        return compute_metric(name, predictions)
+    return np.nan
+
+
+def describe_uncomputed(periods: pd.DataFrame, metric: str, unit: str) -> str:
+    """Return the periods in which a metric could not be computed as a sentence; empty if there are none.
+
+    Parameters
+    ----------
+    periods
+        As `compute_by_period` returns it, its first model named `model`.
+
+    Examples
+    --------
+    >>> describe_uncomputed(pd.DataFrame({"period": ["2013-09", "2013-10"], "model": [0.7, np.nan]}), "profit", "month")
+    'profit is not computed in 1 month, on whose rows it fails or is undefined: 2013-10.'
+    """
+    failed = periods.loc[periods["model"].isna(), "period"].tolist() if len(periods) else []
+    if not failed:
+        return ""
+    where = f"{format_count(len(failed), unit)}, on whose rows it fails or is undefined"
+    return f"{metric} is not computed in {where}: {list_briefly(failed)}."
