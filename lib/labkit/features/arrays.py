@@ -11,6 +11,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.features import expressions
+from labkit.features.dictionary import convert_dictionary
 from labkit.features.parse_text import read_date
 
 
@@ -40,14 +41,21 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
     if kind == "time":
         return make_times(array, name)
     if kind == "category":
+        if (made := convert_dictionary(values, make_categories)) is not None:
+            return made
         given = array.tolist() if array.dtype.kind in "iufO" else [*array]
-        return make_objects([value if type(value) is str else make_category(value) for value in given])
+        return make_categories(given)
     try:
         if array.dtype == object:
             array = np.where(expressions.is_missing(array), np.nan, array)
         return array.astype("float64")
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"column {name!r}: {find_invalid(array, float)} is not a number: give numbers") from error
+
+
+def make_categories(values: Sequence[Any]) -> np.ndarray:
+    """Return values as categories, None where one is missing, shape (n_rows,)."""
+    return make_objects([value if type(value) is str else make_category(value) for value in values])
 
 
 def make_category(value: Any) -> str | None:

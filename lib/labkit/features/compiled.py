@@ -10,6 +10,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.features.arrays import make_feature, round_to_single
+from labkit.features.dictionary import find_dictionary
 from labkit.features.expressions import is_missing_value
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.row_computation import OTHER, RowComputation
@@ -89,8 +90,10 @@ class CompiledFeatures:
         """Return a numeric feature as an array that becomes float64 without rounding."""
         return values if values.dtype.char in STANDARD else self.features.make_output(name, values)
 
-    def encode(self, name: str, values: np.ndarray) -> list[int]:
+    def encode(self, name: str, values: np.ndarray) -> list[int] | np.ndarray:
         """Return the codes of a categorical feature."""
+        if (found := find_dictionary(values)) is not None:
+            return np.array(self.encode(name, found[1]), "int64")[found[0]]
         codes, other = self.codes[name], self.other
         strings = values if values.dtype == object else make_feature(values, "category")
         return [

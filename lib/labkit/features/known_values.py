@@ -9,6 +9,8 @@ from collections.abc import Collection
 
 import numpy as np
 
+from labkit.features.dictionary import find_dictionary
+
 MOST_VALUES = 10_000
 DIGEST_BYTES = 6
 
@@ -49,8 +51,19 @@ def count_unseen(values: np.ndarray, digests: Collection[str]) -> Counter[str]:
     """
     if values.dtype != object:
         return Counter()
-    counts, known = Counter(str(value) for value in values.tolist() if value is not None), {*digests}
+    counts, known = count_values(values), {*digests}
     return Counter({value: times for value, times in counts.items() if make_digest(value) not in known})
+
+
+def count_values(values: np.ndarray) -> Counter[str]:
+    """Count the values of a column of strings, without missing ones."""
+    if (found := find_dictionary(values)) is None:
+        return Counter(str(value) for value in values.tolist() if value is not None)
+    counts: Counter[str] = Counter()
+    for value, times in zip(found[1].tolist(), np.bincount(found[0], minlength=len(found[1])).tolist(), strict=True):
+        if value is not None and times:
+            counts[str(value)] += times
+    return counts
 
 
 def make_digest(value: str) -> str:

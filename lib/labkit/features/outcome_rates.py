@@ -5,10 +5,14 @@ live requests use the same lookup on numpy arrays, so none of them can see an ou
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from labkit.features.arrays import make_objects
+from labkit.features.dictionary import combine_codes, find_dictionary, make_dictionary_array
 from labkit.features.expressions import is_missing_value
 
 PREDICT_AT, OUTCOME_KNOWN_AT = "predict_at", "outcome_known_at"
@@ -25,6 +29,8 @@ plus the outcome's position in `times`) and `<name>.sums` (float64: sum of the o
 
 
 DAY = 86_400_000_000
+MANY_ROWS = 1000
+"""From this number of rows on, each key and moment that occurs is looked up once, in order."""
 
 
 SEPARATOR = "\x1f"
@@ -48,7 +54,7 @@ def make_state(names: Iterable[str]) -> State:
     return state
 
 
-def list_history_keys(columns: Sequence[np.ndarray], n_rows: int) -> list[str | None]:
+def list_history_keys(columns: Sequence[np.ndarray], n_rows: int) -> Sequence[str | None]:
     """Return the key of every row.
 
     Parameters
@@ -60,22 +66,30 @@ def list_history_keys(columns: Sequence[np.ndarray], n_rows: int) -> list[str | 
 
     Returns
     -------
-    list of str
+    sequence of str
         One key per row; None where a part of the key is missing.
     """
     if not columns:
         return [""] * n_rows
+    found = [one for one in map(find_dictionary, columns) if one is not None]
+    if len(found) < len(columns):
+        return join_keys([values.tolist() for values in columns])
+    codes, values = combine_codes(found)
+    keys: Sequence[str | None] = make_dictionary_array(codes, make_objects(join_keys(values)))  # type: ignore[assignment]
+    return keys
+
+
+def join_keys(columns: Sequence[Sequence[Any]]) -> list[str | None]:
+    """Return the keys of rows, given the values of each key column."""
     parts = [to_texts(values) for values in columns]
     if len(parts) == 1:
         return parts[0]
     return [None if None in row else SEPARATOR.join(row) for row in zip(*parts, strict=True)]
 
 
-def to_texts(values: np.ndarray) -> list[str | None]:
+def to_texts(values: Sequence[Any]) -> list[str | None]:
     """Return values as strings, None where a value is missing."""
-    return [
-        value if type(value) is str else None if is_missing_value(value) else str(value) for value in values.tolist()
-    ]
+    return [value if type(value) is str else None if is_missing_value(value) else str(value) for value in values]
 
 
 def add_outcomes(
@@ -139,6 +153,7 @@ class HistoryIndex:
     """
 
     def __init__(self, state: State, days: Mapping[str, Sequence[int]]) -> None:
+        self.state, self.days = state, days
         self.times = state["times"]
         self.known = {name: make_codes(state[f"{name}.keys"]) for name in days}
         self.places = [state[f"{name}.places"] for name in days]
@@ -173,6 +188,35 @@ class HistoryIndex:
         """
         codes = np.array([find_codes(keys[name], known) for name, known in self.known.items()], "int64")
         codes = codes.reshape(len(self.known), len(asked_at))
+        if len(asked_at) < MANY_ROWS:
+            return self.compute(codes, asked_at)
+        moments, places = np.unique(asked_at, return_inverse=True)
+        found = [index.compute_distinct(own, moments, places) for index, own in zip(self.single, codes, strict=True)]
+        return np.concatenate(found)
+
+    @cached_property
+    def single(self) -> list["HistoryIndex"]:
+        """The histories, each by itself."""
+        return [HistoryIndex(self.state, {name: lengths}) for name, lengths in self.days.items()]
+
+    def compute_distinct(self, codes: np.ndarray, moments: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Compute the features of the only history, once for each key and moment that occur.
+
+        Parameters
+        ----------
+        codes
+            Index of each row's key, shape (n_rows,).
+        moments
+            The distinct times, shape (n_moments,).
+        places
+            Place of each row's time among them, shape (n_rows,).
+        """
+        pairs, rows = np.unique(codes * len(moments) + places, return_inverse=True)
+        which, when = np.divmod(pairs, len(moments))
+        return self.compute(which.reshape(1, -1), moments[when])[:, rows]
+
+    def compute(self, codes: np.ndarray, asked_at: np.ndarray) -> np.ndarray:
+        """Compute the features of rows; as `look_up`, with the index of each key, shape (n_histories, n_rows)."""
         is_time = ~np.isnat(asked_at)
         now = np.where(is_time, asked_at, np.datetime64(0, "us")).astype("int64")
         moments = np.empty((1 + len(self.spans), len(now)), "int64")
@@ -196,8 +240,10 @@ def make_codes(keys: np.ndarray) -> dict[str, int]:
     return {key: code for code, key in reversed([*enumerate(keys.tolist())])}
 
 
-def find_codes(keys: Sequence[str | None], known: Mapping[str, int]) -> list[int]:
+def find_codes(keys: Sequence[str | None], known: Mapping[str, int]) -> Sequence[int] | np.ndarray:
     """Return the index of each key, -1 for missing and unseen keys."""
+    if (found := find_dictionary(keys)) is not None:
+        return np.array(find_codes(found[1].tolist(), known), "int64")[found[0]]
     # Keys are stored in numpy's strings, which end before the first of the zero characters at their end.
     return [-1 if key is None else known.get(key.rstrip("\0"), -1) for key in keys]
 

@@ -255,8 +255,8 @@ def find_difference(first: np.ndarray, second: np.ndarray) -> int | None:
 
 
 def lock(columns: Columns) -> Columns:
-    """Return views of arrays that cannot be written to."""
-    views = {name: values.view() for name, values in columns.items()}
+    """Return plain views of arrays that cannot be written to."""
+    views = {name: values.view(np.ndarray) for name, values in columns.items()}
     for values in views.values():
         values.flags.writeable = False
     return views

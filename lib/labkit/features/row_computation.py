@@ -6,7 +6,7 @@ the user's own code needs. Features are fitted in `labkit.features.row_features`
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -97,7 +97,7 @@ class RowComputation:
         dict of Counter
             Rows by unseen value, by column; columns without unseen values are omitted.
         """
-        clean = self.clean(columns)
+        clean = {name: self.clean_column(name, columns[name]) for name in self.seen_}
         found = {name: known_values.count_unseen(clean[name], digests) for name, digests in self.seen_.items()}
         return {name: unseen for name, unseen in found.items() if unseen}
 
@@ -128,7 +128,7 @@ class RowComputation:
         for name, transformer in self.transformers_.items():
             own_transformers.check_transformer(name, transformers[name], transformer, clean)
 
-    def list_keys(self, columns: Columns) -> dict[str, list[str | None]]:
+    def list_keys(self, columns: Columns) -> dict[str, Sequence[str | None]]:
         """Return the key of every row, by history."""
         n_rows = len(columns[PREDICT_AT]) if self.histories else 0
         return {

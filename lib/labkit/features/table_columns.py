@@ -4,11 +4,12 @@ Only attributes of pandas columns are used and pandas is not imported, so servin
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labkit.errors import DataError, list_briefly
+from labkit.features.dictionary import make_dictionary_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,13 +52,28 @@ def to_array(values: "pd.Series") -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Shape (n_rows,); times are naive UTC in microseconds, booleans with missing values float64.
+        Shape (n_rows,); times are naive UTC in microseconds, booleans with missing values float64. Strings that pandas
+        holds in Arrow's form have a dictionary, see `labkit.features.dictionary`.
     """
+    if (found := find_strings(values)) is not None:
+        return found
     if find_column_kind(values) != "time":
         is_nullable = str(values.dtype) == "boolean" and values.isna().any()
         return values.to_numpy(dtype="float64", na_value=np.nan) if is_nullable else values.to_numpy()
     plain = values if values.dt.tz is None else values.dt.tz_convert("UTC").dt.tz_localize(None)
     return plain.to_numpy().astype("datetime64[us]")
+
+
+def find_strings(values: "pd.Series") -> np.ndarray | None:
+    """Return a column of strings with its dictionary; None unless pandas holds it in Arrow's form."""
+    kind: Any = values.dtype
+    if getattr(kind, "storage", None) != "pyarrow":
+        return None
+    chunks = values.array.__arrow_array__()
+    encoded = getattr(chunks, "combine_chunks", lambda: chunks)().dictionary_encode("encode")
+    # Missing values are part of the dictionary, as pandas returns them.
+    dictionary = encoded.dictionary.to_pandas().to_numpy(dtype=object, na_value=kind.na_value)
+    return make_dictionary_array(encoded.indices.to_numpy().astype("int64"), dictionary)
 
 
 def take_columns(frame: "pd.DataFrame", names: Mapping[str, str]) -> dict[str, np.ndarray]:
