@@ -25,6 +25,7 @@ from labkit.run.records import registry
 from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.serving.batch import predict_file
 from labkit.serving.engine import load_engine
+from labkit.serving.outcome_pruning import KEPT_DAYS
 from labkit.storage.digests import compute_digest
 
 from tests.conftest import call_in_process
@@ -268,6 +269,47 @@ def test_undo_names_the_outcomes_that_a_later_release_may_hold(shop: Path) -> No
     assert said[0].splitlines() == said[1].splitlines()
     assert "; of its 25 outcomes, 0 no longer count\n25 of them became known no later than the last" in said[0]
     assert "release of version 2: if it was trained with them, they still count there: train again" in said[0]
+
+
+def make_older(path: Path) -> None:
+    """Let the lines of a file of outcomes have been written before they may be removed."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    older = [{**line, "time": line["time"] - (KEPT_DAYS + 1) * 86_400} for line in lines]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in older))
+
+
+def test_outcomes_that_a_later_release_holds_are_removed_in_time(shop: Path) -> None:
+    first, champion = observe(save(shop / "first.csv", SENT[:25])), load_champion(NAME)
+    path = observation.find_outcomes_path(NAME)
+    orders = pd.concat([ALL["orders"], SENT[:25]], ignore_index=True)
+    later, asked = (rows.assign(ordered=rows["ordered"] + pd.Timedelta(days=400)) for rows in (SENT[25:], ASKED))
+    save(shop / "later.csv", asked)
+
+    def predict() -> np.ndarray:
+        predict_file(NAME, shop / "later.csv", shop / "out.csv", overwrite=True)
+        return pd.read_csv(shop / "out.csv")["probability_1"].to_numpy()
+
+    try:
+        promote(write_shop_release(shop / "later", tables={**ALL, "orders": orders.sort_values("ordered")}))
+        before = predict()
+        observe(save(shop / "second.csv", later[:8]))
+        make_older(path)
+        whole = path.read_bytes()
+        third = observe(save(shop / "third.csv", later[8:]))
+        assert [one.record.n_removed for one in list_observations(NAME)] == [25, 0, 0]
+        assert (third.n_new, third.n_counted) == (7, 15)
+        pruned, predicted = path.read_bytes(), predict()
+        assert (predicted != before).any()
+        whole += b"".join(pruned.splitlines(keepends=True)[-2:])
+        path.write_bytes(whole)
+        np.testing.assert_array_equal(predict(), predicted)
+        path.write_bytes(pruned)
+        assert len(pruned) < len(whole) - 25 * 100
+        undone = str(undo_observation(load_params(NAME), first.id, reason="wrong", now=NOW))
+        assert "; of its 25 outcomes, 0 no longer count\n25 of them became known no later than the last" in undone
+        np.testing.assert_array_equal(predict(), predicted)
+    finally:
+        registry.set_alias(NAME, CHAMPION, champion)
 
 
 def test_outcomes_that_the_champion_cannot_count_are_named(shop: Path) -> None:

@@ -121,6 +121,24 @@ def test_a_later_outcome_of_the_same_row_replaces_the_earlier_one(release: Path,
     np.testing.assert_array_equal(predict(engine), predict_in_pipeline(release, JOINED_SENT))
 
 
+def test_what_is_sent_again_is_not_written_again(release: Path, tmp_path: Path) -> None:
+    engine, other = open_engine(release, tmp_path), open_engine(release, tmp_path)
+    path = tmp_path / "outcomes.jsonl"
+    send(engine, *OUTCOMES)
+    n_bytes = path.stat().st_size
+    for _ in range(3):
+        assert send(other, *OUTCOMES) == {"recorded": 40, "outcomes": 40}
+    assert path.stat().st_size < n_bytes + 200
+    changed = {**OUTCOMES[0], "true": 1 - OUTCOMES[0]["true"]}
+    for one in (changed, OUTCOMES[0]):
+        send(other, one)
+    assert path.stat().st_size > n_bytes + 200
+    send(engine, OUTCOMES[1])
+    np.testing.assert_array_equal(predict(engine), predict_in_pipeline(release, JOINED_SENT))
+    np.testing.assert_array_equal(predict(open_engine(release, tmp_path)), predict(engine))
+    assert tell(open_engine(release, tmp_path))["damaged_lines"] == 0
+
+
 FORM = f"the body is not {fed_outcomes.FORM}, at most 10,000 outcomes"
 REFUSED = [
     ({"outcomes": []}, 422, FORM),

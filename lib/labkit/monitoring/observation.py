@@ -223,7 +223,7 @@ def undo_observation(params: Params, id: str, *, reason: str, now: datetime) -> 
         if undo is None:
             undo = Undo(id, now.isoformat(timespec="seconds"), provenance.name_person(), reason)
             outcomes.undo(undo)
-        n_held = outcomes.counts.undone_held.get(id, 0)
+        n_held = outcomes.counts.undone_held.get(id, 0) + known[id].record.n_removed
         return Undone(params.experiment, KnownObservation(known[id].record, undo), version, n_held)
 
 

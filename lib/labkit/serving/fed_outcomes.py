@@ -22,6 +22,7 @@ from labkit.features.row_computation import RowComputation
 from labkit.model.release.release_code import ReleaseCode
 from labkit.serving.fed_files import MOST_FED_BYTES, FedFile
 from labkit.serving.outcome_lines import FORM, OUTCOMES, Line, Observation, Outcome, OutcomesBody, Undo
+from labkit.serving.outcome_pruning import prune_outcomes
 from labkit.serving.requests import MOST_FAULTS, MOST_ROWS, Fault, RequestError, has_repeated_key
 from labkit.serving.row_forms import RowForms
 from labkit.storage.append import append_line
@@ -123,6 +124,7 @@ class FedOutcomes:
         self.held_until = int(self.base["times"][-1]) if len(self.base["times"]) else NEVER
         self.classes = {str(number_to_string(label)): label for label in opened.facts.get("classes") or []}
         self.lock = threading.Lock()
+        self.pruned_at = 0.0
 
     def add(self, body: bytes) -> dict[str, int]:
         """Record the outcomes of a request, which are on disk and counted here when this returns.
@@ -146,6 +148,14 @@ class FedOutcomes:
         found = self.read_outcomes(outcomes)
         self.append(Line(time.time(), outcomes), found=found)
         return {"recorded": len(found), "outcomes": len(self.counts.known)}
+
+    def drop_recorded(self, line: Line, found: Mapping[str, Known]) -> Line:
+        """Return what a service was sent without the outcomes that count already, which need not be written again."""
+        if line.observation:
+            return line
+        known, observed = self.counts.known, self.counts.observed
+        new = [one for one in line.outcomes if one.id in observed or known.get(one.id) != found[one.id]]
+        return Line(line.time, new, record=line.record, undo=line.undo)
 
     def add_observation(self, outcomes: Sequence[Outcome], record: Observation) -> None:
         """Record the outcomes of an observation; they count all at once, when its record is on disk.
@@ -172,9 +182,10 @@ class FedOutcomes:
 
     def append(self, *lines: Line, found: Mapping[str, Known]) -> None:
         """Add lines to the file, unless their outcomes would be too many, and count them."""
-        encoded = [msgspec.json.encode(line).decode() for line in lines]
         with self.lock:
+            self.prune()
             self.refresh_all()
+            encoded = [msgspec.json.encode(self.drop_recorded(line, found)).decode() for line in lines]
             remedy = f"remove {OUTCOMES} from the service's folder first, once a later model holds what it has"
             new = {id for id, one in found.items() if not self.is_held(one)}
             if (n_known := len(self.counts.known.keys() | new)) > MOST_FED_OUTCOMES:
@@ -187,6 +198,12 @@ class FedOutcomes:
             for line in encoded:
                 append_line(self.file.path, line, mode=0o600)
             self.refresh_all()
+
+    def prune(self) -> None:
+        """Remove what is no longer needed from the file, at most once a day; the lock is held."""
+        if (now := time.time()) - self.pruned_at > 86_400:
+            self.pruned_at = now
+            prune_outcomes(self.file.path, held_until=self.held_until, now=now)
 
     def refresh(self) -> None:
         """Count what was added to the file since the last time."""
@@ -232,7 +249,7 @@ class FedOutcomes:
         """Take the outcomes of one line; those that are not as the model needs them are left out and counted."""
         self.counts.fed_at = read.time
         try:
-            found = self.read_outcomes(read.outcomes)
+            found = self.read_outcomes(read.outcomes) if read.outcomes else {}
         except RequestError:
             found = {}
             for one in read.outcomes:

@@ -1,7 +1,8 @@
 """The file of outcomes that became known since a release: what a service was sent, and what `labkit observe` fed back.
 
-It only grows. The outcomes of an observation, which may be many lines, count once the line with its record follows
-them, so one that is killed never counts by half; a later line undoes all of them.
+Lines are only added to it, until it is pruned; see `labkit.serving.outcome_pruning`. The outcomes of an observation,
+which may be many lines, count once the line with its record follows them, so one that is killed never counts by half; a
+later line undoes all of them.
 """
 
 from contextlib import suppress
@@ -49,6 +50,8 @@ class Observation(msgspec.Struct, frozen=True):
         The same of joined tables that were given.
     key
         Column by which rows were recognised; empty for their values.
+    n_removed
+        Outcomes that were removed from the file, as later releases hold them.
     """
 
     id: str
@@ -60,6 +63,7 @@ class Observation(msgspec.Struct, frozen=True):
     n_outcomes: int
     tables: dict[str, str] = {}
     key: str = ""
+    n_removed: int = 0
 
 
 class Undo(msgspec.Struct, frozen=True):
