@@ -69,7 +69,7 @@ def draw_weights(predictions: Predictions, n_samples: int, *, seed: int, blocks:
     while n_drawn < n_samples:
         weights = next(draws)
         # The area under the curve is undefined for a draw of a single class, so it is drawn again.
-        if not n_classes or len(np.unique(predictions.y_true[weights > 0])) >= n_classes:
+        if n_classes < 2 or np.ptp(predictions.y_true[weights > 0]):
             n_drawn += 1
             yield weights
 

@@ -128,13 +128,11 @@ def compare_groups(
         means = (np.bincount(codes, values * counts, len(names))[kept] / rows[kept]).astype(float)
         high, low = kept[means.argmax()], kept[means.argmin()]
 
-        def compare(weights: np.ndarray, counts: np.ndarray = counts, values: np.ndarray = values,
-                    pair: tuple[int, int] = (high, low)) -> float:  # fmt: skip
-            first, second = (np.average(values[codes == one], weights=(weights * counts)[codes == one]) for one in pair)
-            return float(first - second)
-
+        both = (np.flatnonzero(codes == one) for one in (high, low))
+        sides = [(places, values[places], counts[places]) for places in both]
         draws = draw_weights(predictions, n_samples, seed=seed, blocks=blocks)
-        drawn = [compare(weights) for weights in draws if is_drawn(weights * counts, codes, (high, low))]
+        drawn = [one - other for one, other in (compute_means_of_sides(weights, sides) for weights in draws)]
+        drawn = [difference for difference in drawn if not np.isnan(difference)]
         interval = widen(float(means.max() - means.min()), drawn, confidence, comb(len(kept), 2), blocks)
         highest, lowest = (str(names[high]), float(means.max())), (str(names[low]), float(means.min()))
         found.append(Difference(str(groups.name), title, highest, lowest, interval, len(names) - len(kept)))
@@ -201,9 +199,14 @@ def find_rates(predictions: Predictions, rates: Sequence[str]) -> dict[str, Rate
     return dict([ACCURACY if predictions.classes else MEAN_ERROR])
 
 
-def is_drawn(weights: np.ndarray, codes: np.ndarray, pair: tuple[int, int]) -> bool:
-    """Return whether a draw has rows of both groups."""
-    return all(weights[codes == one].sum() > 0 for one in pair)
+def compute_means_of_sides(weights: np.ndarray, sides: Sequence[tuple[np.ndarray, ...]]) -> list[float]:
+    """Return the weighted mean of each group, given as its rows, their values and counts; NaN for one not drawn."""
+    means = []
+    for rows, values, counts in sides:
+        own = weights[rows] * counts
+        total = own.sum()
+        means.append(float((values * own).sum() / total) if total > 0 else np.nan)
+    return means
 
 
 def widen(value: float, drawn: Sequence[float], confidence: float, n_pairs: int, blocks: Blocks) -> Interval:

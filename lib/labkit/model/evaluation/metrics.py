@@ -139,39 +139,56 @@ def make_mean_score(values: np.ndarray) -> Score:
     return lambda weights: float((weights * values).sum() / weights.sum())
 
 
-def make_area_score(predictions: Predictions, compute: Callable[[np.ndarray, np.ndarray], float]) -> Score:
+def make_area_score(predictions: Predictions, make_area: Callable[[np.ndarray, np.ndarray], Score]) -> Score:
     """Return a score that is an area under a curve, of the class of interest or averaged over classes that occur."""
-    # `compute` takes the weights of hits and of misses at each distinct prediction, in descending order of predictions.
+    # `make_area` takes which rows are hits, and the last row of each distinct prediction, in descending order of
+    # predictions; its score takes weights in that order.
     curves = []
     for code in [predictions.positive] if len(predictions.classes) == 2 else range(len(predictions.classes)):
         y_proba = predictions.y_proba[:, code]
         order = np.argsort(-y_proba, kind="stable")
-        starts = np.flatnonzero(np.diff(y_proba[order], prepend=np.nan) != 0)
-        curves.append((order, starts, predictions.y_true[order] == code))
+        ends = np.flatnonzero(np.diff(y_proba[order], append=np.nan) != 0)
+        is_hit = predictions.y_true[order] == code
+        curves.append((order, np.flatnonzero(is_hit), make_area(is_hit, ends)))
 
     def score(weights: np.ndarray) -> float:
-        areas = []
-        for order, starts, is_hit in curves:
+        areas, n_rows = [], weights.sum()
+        for order, hits, area in curves:
             ordered = weights[order]
-            hits = np.add.reduceat(ordered * is_hit, starts)
-            misses = np.add.reduceat(ordered, starts) - hits
-            if len(curves) == 1 or hits.any():
-                areas.append(compute(hits, misses) if hits.any() and misses.any() else np.nan)
+            n_hits = ordered[hits].sum()
+            if len(curves) == 1 or n_hits:
+                areas.append(area(ordered) if 0 < n_hits < n_rows else np.nan)
         return float(np.mean(areas))
 
     return score
 
 
-def compute_roc_area(hits: np.ndarray, misses: np.ndarray) -> float:
-    """Compute the probability that a hit ranks above a miss, with ties counted as one half."""
-    below = misses.sum() - np.cumsum(misses)
-    return float((hits * (below + misses / 2)).sum() / (hits.sum() * misses.sum()))
+def make_roc_area(is_hit: np.ndarray, ends: np.ndarray) -> Score:
+    """Return a score that is the probability that a hit ranks above a miss, with ties counted as one half."""
+    hits, is_miss = np.flatnonzero(is_hit), (~is_hit).astype(np.int64)
+    place = np.searchsorted(ends, hits)
+    first, last = np.concatenate([[0], ends + 1])[place], ends[place] + 1
+
+    def score(weights: np.ndarray) -> float:
+        # All are integers, so the sum is exact.
+        before = np.concatenate([[0], np.cumsum(weights * is_miss)])
+        weights_of_hits, n_misses = weights[hits], int(before[-1])
+        twice = int((weights_of_hits * (2 * n_misses - before[first] - before[last])).sum())
+        return twice / 2 / (int(weights_of_hits.sum()) * n_misses)
+
+    return score
 
 
-def compute_average_precision(hits: np.ndarray, misses: np.ndarray) -> float:
-    """Compute the precision at each distinct prediction, averaged over the hits found there."""
-    found = np.cumsum(hits)
-    return float((hits * divide(found, found + np.cumsum(misses))).sum() / hits.sum())
+def make_average_precision(is_hit: np.ndarray, ends: np.ndarray) -> Score:
+    """Return a score that is the precision at each distinct prediction, averaged over the hits found there."""
+    ones = is_hit.astype(np.int64)
+
+    def score(weights: np.ndarray) -> float:
+        found = np.cumsum(weights * ones)[ends]
+        hits = np.diff(found, prepend=0)
+        return float((hits * divide(found, np.cumsum(weights)[ends])).sum() / hits.sum())
+
+    return score
 
 
 def make_log_loss_score(predictions: Predictions) -> Score:
@@ -187,12 +204,12 @@ def make_count_score(
     """Return a score per class, of the class of interest if `is_one`, else averaged over the classes that occur."""
     # `compute` takes counts per class: rows predicted correctly, rows truly in the class, rows predicted to be in it.
     n_classes = len(predictions.classes)
-    is_right = predictions.y_pred == predictions.y_true
+    cells = predictions.y_true * n_classes + predictions.y_pred
 
     def score(weights: np.ndarray) -> float:
-        true = np.bincount(predictions.y_true, weights, n_classes)
-        right = np.bincount(predictions.y_true, weights * is_right, n_classes)
-        scores = compute(right, true, np.bincount(predictions.y_pred, weights, n_classes))
+        confusion = np.bincount(cells, weights, n_classes**2).reshape(n_classes, n_classes)
+        true = confusion.sum(axis=1)
+        scores = compute(confusion.diagonal(), true, confusion.sum(axis=0))
         return float(scores[predictions.positive] if is_one else scores[true > 0].mean())
 
     return score
@@ -231,8 +248,8 @@ def make_rmse_score(predictions: Predictions) -> Score:
 
 
 CLASSIFICATION: dict[str, Callable[[Predictions], Score]] = {
-    "roc_auc": lambda p: make_area_score(p, compute_roc_area),
-    "average_precision": lambda p: make_area_score(p, compute_average_precision),
+    "roc_auc": lambda p: make_area_score(p, make_roc_area),
+    "average_precision": lambda p: make_area_score(p, make_average_precision),
     "log_loss": make_log_loss_score,
     "accuracy": lambda p: make_mean_score(p.y_pred == p.y_true),
     "balanced_accuracy": lambda p: make_count_score(
