@@ -228,7 +228,7 @@ OWNERS = {
     "onnxmltools": {"model/onnx/converters.py", "model/onnx/boosters.py"},
     "pycaret": {"model/training/pycaret.py"},
     "arch": {"model/evaluation/blocks.py"},
-    "optuna": {"model/training/tuning.py"},
+    "optuna": {"model/training/tuning.py", "sweep/search.py"},
     "pandera": {"data/contract.py"},
     "openpyxl": {"data/reading/spreadsheet.py"},
     "python_calamine": {"data/reading/spreadsheet.py"},

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     "SECTION.FIELD=VALUE,VALUE", "Values of one parameter; a value that is a list is written in brackets."
 )
 @click.option("--random", "n_random", type=click.IntRange(1), metavar="N", help="Draw N of the combinations.")
+@click.option(
+    "--optuna", "n_trials", type=click.IntRange(1), metavar="N", help="Let Optuna propose N points in ranges low..high."
+)
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Stages at a time; by default, as many as cores.")
 @click.option(
     "--until", metavar="STAGE", help="Stop after this stage, not after training.", shell_complete=complete_stage
@@ -31,6 +34,7 @@ def sweep(
     *,
     settings: tuple[str, ...],
     n_random: int | None,
+    n_trials: int | None,
     jobs: int | None,
     until: str | None,
     adopt: str | None,
@@ -38,12 +42,14 @@ def sweep(
 ) -> None:
     """Run EXPERIMENT with every combination of the given values, and rank them by cross-validation.
 
-    What points have in common runs once, and not at all if it is up to date. Nothing is published, and the checkout
-    stays as it is. The same command continues a sweep that was interrupted.
+    With --optuna, values may be ranges: 5..50, or 0.01..1:log for one in which each tenth counts as much. What points
+    have in common runs once, and not at all if it is up to date. Nothing is published, and the checkout stays as it
+    is. The same command continues a sweep that was interrupted.
 
     \b
     labkit sweep diabetes -S training.models=[linear],[lightgbm] --jobs 1
     labkit sweep diabetes -S features.most_categories=10,20 --until evaluation
+    labkit sweep diabetes -S training.most_features=3..10 --optuna 20
     labkit sweep diabetes --adopt best
     """
     from labkit.run.pipeline.progress import Progress
@@ -51,15 +57,17 @@ def sweep(
     from labkit.sweep.result import load_result
 
     if adopt is not None:
-        if settings or n_random or jobs or until:
+        if settings or n_random or n_trials or jobs or until:
             raise click.UsageError("--adopt takes a point of the latest sweep: leave out the other options")
         with divert_output(is_json):
             session.adopt_point(experiment, adopt, Progress())
         if is_json:
             print_json(load_result(experiment).to_dict())
         return
+    if n_random and n_trials:
+        raise click.UsageError("--random draws from all combinations, --optuna proposes points: give one of them")
     found: list[Result] = []
-    request = session.SweepRequest(settings, n_random=n_random, n_jobs=jobs, until=until)
+    request = session.SweepRequest(settings, n_random=n_random, n_trials=n_trials, n_jobs=jobs, until=until)
     try:
         with divert_output(is_json):
             session.run_sweep(experiment, request, progress=Progress(), show=found.append)

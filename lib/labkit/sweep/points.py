@@ -16,6 +16,7 @@ from labkit.params.experiment import Params
 from labkit.params.load import ParamsFile
 from labkit.params.override import override_file
 from labkit.params.yaml_text import make_plain
+from labkit.sweep.search_space import Range, parse_space
 from labkit.units import format_count
 
 MOST_POINTS = 1000
@@ -78,14 +79,42 @@ def make_points(file: ParamsFile, settings: Sequence[str], *, n_random: int | No
         A setting is malformed, not valid or changes what is measured, there are too many points, or two of them are the
         same.
     """
-    points = [
-        Point(number, chosen, override_file(file, chosen))
-        for number, chosen in enumerate(expand(settings, n_random=n_random, seed=file.params.seed), 1)
-    ]
-    for point in points:
-        check_comparable(point, file.params)
+    every = expand(settings, n_random=n_random, seed=file.params.seed)
+    points = [make_point(file, chosen, number=number) for number, chosen in enumerate(every, 1)]
     check_different(points)
     return points
+
+
+def make_point(file: ParamsFile, settings: Sequence[str], *, number: int) -> Point:
+    """Return one point, validated like a params file.
+
+    Raises
+    ------
+    ParamsError
+        A setting is not valid or changes what is measured.
+    """
+    point = Point(number, tuple(settings), override_file(file, settings))
+    check_comparable(point, file.params)
+    return point
+
+
+def split_settings(settings: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return the name and the values of each setting.
+
+    Raises
+    ------
+    ParamsError
+        There is no setting, one is malformed or given twice.
+    """
+    if not settings:
+        raise ParamsError("a sweep needs parameters with their values: -S training.models=[linear],[lightgbm]")
+    offered = [split_setting(setting) for setting in settings]
+    names = [name for name, _ in offered]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ParamsError(
+            f"-S {make_printable(twice[0])}: given twice: write its values behind one another, separated by commas"
+        )
+    return offered
 
 
 def expand(settings: Sequence[str], *, n_random: int | None = None, seed: int = 0) -> list[tuple[str, ...]]:
@@ -110,14 +139,10 @@ def expand(settings: Sequence[str], *, n_random: int | None = None, seed: int = 
     >>> expand(["training.models=[linear],[lightgbm]", "seed=1,2"])[1]
     ('training.models=[linear]', 'seed=2')
     """
-    if not settings:
-        raise ParamsError("a sweep needs parameters with their values: -S training.models=[linear],[lightgbm]")
-    offered = [split_setting(setting) for setting in settings]
-    names = [name for name, _ in offered]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ParamsError(
-            f"-S {make_printable(twice[0])}: given twice: write its values behind one another, separated by commas"
-        )
+    offered = split_settings(settings)
+    for name, one in parse_space(offered).items():
+        if isinstance(one, Range):
+            raise ParamsError(f"-S {name}: a range needs --optuna N, which proposes N points in it")
     n_all = math.prod(len(values) for _, values in offered)
     if n_random is not None and n_random > n_all:
         raise ParamsError(f"--random {n_random}: there are only {format_count(n_all, 'combination')}")

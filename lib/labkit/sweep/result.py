@@ -89,6 +89,9 @@ class Result:
         Its points, the best first; those without a score last, in the order of their numbers.
     n_ran
         Number of stages that it ran; all others were done before, or shared.
+    n_trials, n_left
+        Number of points that Optuna was asked to propose, repeated ones included, and of those without a result yet; 0
+        without a search.
     """
 
     run: str
@@ -97,6 +100,8 @@ class Result:
     until: str
     rows: tuple[Row, ...]
     n_ran: int
+    n_trials: int = 0
+    n_left: int = 0
 
     def find_row(self, word: str) -> Row:
         """Return a point by its number, or the best one.
@@ -108,9 +113,10 @@ class Result:
         """
         done = [row for row in self.rows if row.is_done]
         if word == BEST:
-            if n_left := sum(row.state == NOT_RUN for row in self.rows):
+            if n_left := self.n_left or sum(row.state == NOT_RUN for row in self.rows):
+                n_all = self.n_trials or len(self.rows)
                 raise ParamsError(
-                    f"--adopt {BEST}: {n_left:,} of {format_count(len(self.rows), 'point')} of {self.run} are not run: "
+                    f"--adopt {BEST}: {n_left:,} of {format_count(n_all, 'point')} of {self.run} are not run: "
                     "run the same sweep again, which continues it, or adopt a point by its number"
                 )
             if not done or done[0].score is None:
@@ -132,9 +138,11 @@ class Result:
     def describe(self) -> str:
         """Return what was run and what the points are ranked by, as a sentence."""
         n_done = sum(row.is_done for row in self.rows)
+        proposed = f" Optuna made {self.n_trials - self.n_left} of {format_count(self.n_trials, 'proposal')}."
         return (
             f"{n_done} of {format_count(len(self.rows), 'point')} done up to {self.until}; "
             f"{format_count(self.n_ran, 'stage')} ran, all others were shared or done before."
+            + (proposed if self.n_trials else "")
         )
 
     def describe_choice(self) -> str:
@@ -172,9 +180,8 @@ class Result:
         return cells
 
 
-def make_sweep_result(sweep: "Sweep", run: str) -> Result:
-    """Return the result of a sweep as far as it has come."""
-    metric = sweep.progressions[0].point.params.training.metric
+def make_sweep_result(sweep: "Sweep", run: str, metric: str, *, n_trials: int | None = None) -> Result:
+    """Return the result of a sweep as far as it has come; `n_trials` are the proposals asked for."""
     rows = []
     for one in sweep.progressions:
         found = one.metrics
@@ -198,7 +205,10 @@ def make_sweep_result(sweep: "Sweep", run: str) -> Result:
             )
         )
     ranked = tuple(rank_points(rows, is_greater=is_greater_better(metric)))
-    return Result(run, sweep.experiment, metric, sweep.stages[-1], ranked, len(sweep.ran))
+    n_left = (n_trials or 0) - sweep.n_proposed
+    return Result(
+        run, sweep.experiment, metric, sweep.stages[-1], ranked, len(sweep.ran), n_trials=n_trials or 0, n_left=n_left
+    )
 
 
 def compute_params_digest(params: Params) -> str:

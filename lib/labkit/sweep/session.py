@@ -5,9 +5,10 @@ nodes. The checkout is only read, and held only while the sweep is planned.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from labkit import paths
 from labkit.errors import ParamsError, StageError, list_briefly
@@ -24,6 +25,7 @@ from labkit.run.records.stage_record import load_records
 from labkit.stages import builtin
 from labkit.sweep.nodes import Node, adopt_node, compute_files, load_node, prepare_point
 from labkit.sweep.points import Point, make_points
+from labkit.sweep.proposed_points import make_search_space, run_proposed
 from labkit.sweep.result import Result, compute_params_digest, load_result, make_sweep_result, save_result
 from labkit.sweep.sweep import Progression, Sweep
 from labkit.units import format_count
@@ -44,6 +46,8 @@ class SweepRequest:
         Params with their values, each `section.field=value,value`.
     n_random
         Number of combinations to draw at random; None for all.
+    n_trials
+        Number of points that Optuna proposes; None for a grid.
     n_jobs
         Largest number of stages that run at a time; None for the number of cores.
     until
@@ -52,6 +56,7 @@ class SweepRequest:
 
     settings: Sequence[str]
     n_random: int | None = None
+    n_trials: int | None = None
     n_jobs: int | None = None
     until: str | None = None
 
@@ -75,7 +80,8 @@ def run_sweep(experiment: str, request: SweepRequest, *, progress: Progress, sho
     with hold_sweep(experiment, progress) as has_waited:
         if has_waited:
             points, stages = check_sweep(experiment, request, progress)
-        progress.show(f"{format_count(len(points), 'point')}, each up to {stages[-1]}")
+        n_points = request.n_trials or len(points)
+        progress.show(f"{format_count(n_points, 'point')}, each up to {stages[-1]}")
         run_points(experiment, points, stages, request=request, progress=progress, show=show)
 
 
@@ -89,9 +95,17 @@ def hold_sweep(experiment: str, progress: Progress) -> AbstractContextManager[bo
 
 
 def check_sweep(experiment: str, request: SweepRequest, progress: Progress) -> tuple[list[Point], list[str]]:
-    """Check everything that a sweep needs, and return its points and the stages that each goes through."""
-    points = make_points(load_file(experiment), request.settings, n_random=request.n_random)
-    stages = list_swept(experiment, request.until)
+    """Check everything that a sweep needs, and return its points and the stages that each goes through.
+
+    Of a search, the points are those by which its space is checked.
+    """
+    file, stages = load_file(experiment), list_swept(experiment, request.until)
+    if request.n_trials is None:
+        points = make_points(file, request.settings, n_random=request.n_random)
+    elif TRAINING in stages:
+        points = make_search_space(file, request.settings, request.n_trials)[1]
+    else:
+        raise ParamsError(f"--optuna needs the score of the stage {TRAINING}: {stages[-1]} comes before it")
     for point in points:
         check_own_code(point.params, describe=describe_setting)
     start_work(
@@ -112,8 +126,9 @@ def run_points(
     """Plan and run the points of a sweep, with an entry in the ledger."""
     with run_lock.hold_checkout(experiment, report=progress.show, command=COMMAND):
         recovery.close_gone(progress.show)
-        progressions = plan(experiment, points, stages)
-    facts = {**provenance.collect(), "kind": ledger.SWEEP, "asked": {"settings": list(request.settings)}}
+        progressions = plan(experiment, points, stages, is_search=request.n_trials is not None)
+    asked = {"settings": list(request.settings)} | ({"optuna": request.n_trials} if request.n_trials else {})
+    facts = {**provenance.collect(), "kind": ledger.SWEEP, "asked": asked}
     with ledger.open_entry(experiment, facts=facts) as entry:
         result = perform(experiment, progressions, stages, request=request, progress=progress, entry=entry)
         show(result)
@@ -150,28 +165,46 @@ def find_checkout_keys(experiment: str, stages: Sequence[str]) -> dict[str, str]
     return {stage: node.key for stage, node in checkout.nodes.items() if stage in fresh}
 
 
-def plan(experiment: str, points: Sequence[Point], stages: Sequence[str]) -> list[Progression]:
-    """Return the points, after taking over what is up to date in the checkout and of use to one of them."""
-    known = find_checkout_keys(experiment, stages)
+def plan(experiment: str, points: Sequence[Point], stages: Sequence[str], *, is_search: bool) -> list[Progression]:
+    """Return the points, after taking over what is up to date in the checkout and of use to one of them.
+
+    A search has no points yet: all that is up to date is taken over.
+    """
+    known, file = find_checkout_keys(experiment, stages), load_file(experiment)
     if SOURCE in known:  # the contract lists the columns that there are now
         for point in points:
             builtin.check_params_columns(point.params, None)
-    progressions = [Progression(one, prepare_point(one.params, one.file.content)) for one in points]
-    for one in progressions:
-        for stage in stages:
-            key = one.compute_key(stage)
-            node = load_node(one.point.params, stage, key)
-            if node is None and key == known.get(stage):
-                node = adopt_node(one.point.params, one.point.file.content, stage, key)
-            if node is None:
-                break
-            one.nodes[stage] = node
-    return progressions
+    if not is_search:
+        return [plan_point(point, stages, known) for point in points]
+    for stage, key in known.items():
+        if load_node(file.params, stage, key) is None:
+            adopt_node(file.params, file.content, stage, key)
+    return []
+
+
+def plan_point(point: Point, stages: Sequence[str], known: Mapping[str, str]) -> Progression:
+    """Return a point, with the nodes that are done or that the checkout has.
+
+    Parameters
+    ----------
+    known
+        Keys of the stages that are up to date in the checkout; its outputs must not change meanwhile.
+    """
+    one = Progression(point, prepare_point(point.params, point.file.content))
+    for stage in stages:
+        key = one.compute_key(stage)
+        node = load_node(point.params, stage, key)
+        if node is None and key == known.get(stage):
+            node = adopt_node(point.params, point.file.content, stage, key)
+        if node is None:
+            break
+        one.nodes[stage] = node
+    return one
 
 
 def perform(
     experiment: str,
-    progressions: Sequence[Progression],
+    progressions: list[Progression],
     stages: Sequence[str],
     *,
     request: SweepRequest,
@@ -182,16 +215,16 @@ def perform(
     from labkit.run.records import tracking
     from labkit.sweep.engine import LocalEngine
 
-    params = load_file(experiment).params
+    file, n_jobs = load_file(experiment), request.n_jobs or count_cores()
     measured = load_records(paths.find_reports_dir(experiment))
     expected = {name: record.peak_bytes for name, record in measured.items()}
     os.environ.update(paths.make_environment())
     with ExitStack() as stack:
         tags = {"labkit.kind": ledger.SWEEP}
-        parent = stack.enter_context(tracking.open_run(params, entry.run, parent_id=None, tags=tags, entry=entry))
-        parent.params |= {"settings": " ".join(request.settings), "points": len(progressions)}
+        parent = stack.enter_context(tracking.open_run(file.params, entry.run, parent_id=None, tags=tags, entry=entry))
+        parent.params["settings"] = " ".join(request.settings)
         kernels = Kernels(is_cold=False)
-        engine = LocalEngine(request.n_jobs or count_cores())
+        engine = LocalEngine(n_jobs)
         stack.enter_context(kernels).begin()
         sweep = Sweep(
             experiment,
@@ -205,11 +238,22 @@ def perform(
             parent,
         )
         try:
-            sweep.run()
+            if request.n_trials is None:
+                sweep.run()
+            else:
+                run_proposed(
+                    sweep,
+                    file,
+                    make_search_space(file, request.settings, request.n_trials)[0],
+                    n_trials=request.n_trials,
+                    n_jobs=n_jobs,
+                    plan_point=partial(plan_point, stages=stages, known={}),
+                )
         finally:
             sweep.stop()
-            result = make_sweep_result(sweep, entry.run)
+            result = make_sweep_result(sweep, entry.run, file.params.training.metric, n_trials=request.n_trials)
             save_result(result)
+        parent.params["points"] = len(progressions)
         sweep.close_points()
         parent.status = "FAILED" if any(one.failure for one in progressions) else "FINISHED"
     return result

@@ -82,11 +82,13 @@ class Sweep:
         The nodes that are done, and why others failed, by key.
     ran
         Keys of the nodes that this sweep ran.
+    n_proposed
+        Trials of a search that have ended.
     """
 
     experiment: str
     stages: Sequence[str]
-    progressions: Sequence[Progression]
+    progressions: list[Progression]
     engine: "Engine"
     report: Callable[[str], None]
     warm: str
@@ -98,6 +100,7 @@ class Sweep:
     tries: dict[str, int] = field(default_factory=dict)
     under_way: dict[str, Progression] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    n_proposed: int = 0
 
     def run(self) -> None:
         """Run every node that is not done."""
