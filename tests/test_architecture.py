@@ -160,6 +160,7 @@ ALLOWED = {
         "storage",
     },
     "new": {"data", "data.quality", "data.reading", "features", "params", "run", "run.pipeline", "storage"},
+    "orchestration": {"params", "run", "run.pipeline", "storage"},
     "project": {"new", "params", "run", "run.fingerprint", "run.notebook", "storage"},
     "monitoring": {
         "artifacts",
@@ -185,6 +186,7 @@ ALLOWED = {
         "data.labels",
         "monitoring",
         "new",
+        "orchestration",
         "packages",
         "params",
         "project",
@@ -255,6 +257,7 @@ OWNERS = {
                 "notebooks",
                 "observe",
                 "options",
+                "orchestrate",
                 "project",
                 "reproduce",
                 "run",
@@ -266,6 +269,7 @@ OWNERS = {
         )
     },
     "rich": {"console.py", "run/pipeline/progress.py"},
+    "jinja2": {"orchestration/dag_file.py"},
     "pydantic": {
         f"params/{name}.py"
         for name in (

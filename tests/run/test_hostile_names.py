@@ -120,6 +120,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["small", "--to", "dist", "--release", EVIL],
     ],
     "pull": [[], ["small"], [EVIL]],
+    "export-dag": [["airflow"], ["github", EVIL], [EVIL], ["dagster", "--to", EVIL], ["prefect", "--schedule", EVIL]],
     "export": [["small"], ["small", "1"], [EVIL], ["small", "--to", EVIL]],
     "reproduce": [["small"], ["small", "1"], [EVIL], [f"small@{EVIL}"], ["small", EVIL]],
     "sweep": [

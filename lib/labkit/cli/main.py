@@ -25,6 +25,7 @@ from labkit.cli import (
     new,
     notebooks,
     observe,
+    orchestrate,
     project,
     reproduce,
     run,
@@ -124,6 +125,7 @@ for command in (
     monitor.retrain,
     monitor.replay,
     monitor.watch,
+    orchestrate.export_dag,
     check.check_data,
     check.check_model,
 ):

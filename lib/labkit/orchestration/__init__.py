@@ -1,0 +1,1 @@
+"""The pipeline and its monitoring as tasks of other schedulers."""
