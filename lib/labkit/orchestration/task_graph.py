@@ -1,12 +1,12 @@
 """The stages of one experiment as tasks: which follows which, as dvc.yaml declares, and how long each may take."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from labkit.errors import ParamsError, name_nearest
 from labkit.params.load import load_params
-from labkit.run.dvc_yaml import FINGERPRINT, load_declarations
+from labkit.run.dvc_yaml import list_producers
 from labkit.run.pipeline import dvc_repo
 
 START_SECONDS = 600
@@ -55,29 +55,17 @@ def load_task_graphs(experiments: Sequence[str], *, seconds: int | None = None) 
         if name not in listed:
             raise ParamsError(f"dvc.yaml does not list {name!r}: {name_nearest(name, listed)}")
         limit = seconds or math.ceil(params.limits.stage_seconds) + START_SECONDS
-        graphs.append(TaskGraph(name, find_producers(name), limit))
+        graphs.append(TaskGraph(name, check_order(list_producers(name)), limit))
     return graphs
 
 
-def find_producers(experiment: str) -> dict[str, tuple[str, ...]]:
-    """Return by stage the stages that write what it reads, in the order of dvc.yaml."""
-    declared = {name: one for name, one in load_declarations(experiment).items() if name != FINGERPRINT}
-    written = {name: [f"data/{experiment}/{output}" for output in one.outputs] for name, one in declared.items()}
-    found: dict[str, tuple[str, ...]] = {}
-    for name, one in declared.items():
-        before = [
-            other
-            for other, outputs in written.items()
-            if other != name and any(is_within(a, b) or is_within(b, a) for a in one.inputs for b in outputs)
-        ]
-        if later := next((other for other in before if other not in found), None):
+def check_order(producers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return by stage those whose outputs it reads, or raise an error if one of them comes later in dvc.yaml."""
+    done: dict[str, tuple[str, ...]] = {}
+    for name, before in producers.items():
+        if later := next((other for other in before if other not in done), None):
             raise ParamsError(
                 f"dvc.yaml: stage {name} reads what {later} writes, which comes after it: move {later} before {name}"
             )
-        found[name] = tuple(before)
-    return found
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Return whether a path is a folder or in it."""
-    return path == folder or path.startswith(f"{folder}/")
+        done[name] = before
+    return done

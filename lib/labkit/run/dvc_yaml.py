@@ -114,6 +114,22 @@ def list_outputs(experiment: str) -> dict[str, list[str]]:
     return {name: [f"data/{experiment}/{output}" for output in stage.outputs] for name, stage in declared.items()}
 
 
+def list_producers(experiment: str) -> dict[str, tuple[str, ...]]:
+    """Return by stage of an experiment, in the order of dvc.yaml, the stages that write what it reads."""
+    declared = {name: one for name, one in load_declarations(experiment).items() if name != FINGERPRINT}
+    written = {name: [f"data/{experiment}/{output}/" for output in one.outputs] for name, one in declared.items()}
+
+    def is_read(paths_read: Iterable[str], written: Iterable[str]) -> bool:
+        # A file in a folder that is written, or a folder around what is written.
+        read = [f"{path}/" for path in paths_read]
+        return any(one.startswith(other) or other.startswith(one) for one in read for other in written)
+
+    return {
+        name: tuple(other for other in declared if other != name and is_read(one.inputs, written[other]))
+        for name, one in declared.items()
+    }
+
+
 def make_output_patterns(
     *, is_uncached: bool = False, kinds: Iterable[str] = ("outs", "metrics", "plots")
 ) -> list[re.Pattern[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from labkit import paths
-from labkit.run.dvc_yaml import FINGERPRINT, load_declarations
+from labkit.run.dvc_yaml import list_producers
 from labkit.run.records import ledger
 from labkit.run.records.ledger import Entry
 from labkit.run.records.run_history import derive_outcome, show_age
@@ -74,7 +74,7 @@ def find_board_state(experiment: str) -> BoardState:
     """
     under_way = find_under_way()
     [status] = find_statuses([experiment], is_under_way=bool(under_way))
-    after, pages = list_edges(experiment), list_pages_of(experiment)
+    after, pages = list_producers(experiment), list_pages_of(experiment)
     stages = tuple(make_stage(one, after.get(one.stage, ()), pages.get(one.stage, "")) for one in status.stages)
     return update_state(BoardState(experiment, stages, under_way))
 
@@ -105,21 +105,6 @@ def update_stage(stage: BoardStage, entries: Sequence[Entry]) -> BoardStage:
     if outcome != "finished":
         return replace(stage, state=outcome, reasons=(own[-1].reason,) if own[-1].reason else ())
     return replace(stage, state=FRESH, reasons=()) if stage.state == RUNNING else stage
-
-
-def list_edges(experiment: str) -> dict[str, tuple[str, ...]]:
-    """Return the stages that each stage reads from."""
-    declared = {name: one for name, one in load_declarations(experiment).items() if name != FINGERPRINT}
-    made = {f"data/{experiment}/{output}": name for name, one in declared.items() for output in one.outputs}
-    return {
-        name: tuple(dict.fromkeys(maker for read in one.inputs for place, maker in made.items() if covers(place, read)))
-        for name, one in declared.items()
-    }
-
-
-def covers(place: str, read: str) -> bool:
-    """Return whether a file or folder that is read is, or is part of, one that was written."""
-    return f"{read}/".startswith(f"{place}/")
 
 
 def list_pages_of(experiment: str) -> dict[str, str]:
