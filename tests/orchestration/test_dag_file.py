@@ -203,8 +203,8 @@ def test_dagster_runs_the_stages_repeats_the_failed_one_and_stops(tmp_path: Path
 
     def execute() -> tuple[int, Counter[str]]:
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
-        words = (word for line in done.stderr.splitlines() for word in [line.split(" - ")] if len(word) > 6)
-        return done.returncode, Counter(f"{word[5]} {word[6]}" for word in words)
+        words = (word for line in done.stderr.splitlines() for word in [line.split(" - ")] if len(word) > 7)
+        return done.returncode, Counter(f"{word[6]} {word[7]}" for word in words)
 
     code, events = execute()
     assert code == 1

@@ -80,11 +80,11 @@ def export_dag(
     seconds = int(time_limit.total_seconds()) if time_limit else None
     rules = dag_file.TaskRules(retries, int(pause.total_seconds()), schedule)
     options = {
-        "--to": path and os.fspath(path),
         "--retries": retries,
         "--pause": f"{rules.pause_seconds}s",
         "--time-limit": seconds and f"{seconds}s",
         "--schedule": schedule,
+        "--to": path and os.fspath(path),
     }
     command = ["labkit", "export-dag", scheduler, *experiments]
     command += [str(word) for option in options.items() if option[1] is not None for word in option]

@@ -73,7 +73,15 @@ def render_dag(scheduler: str, graphs: Sequence[TaskGraph], rules: TaskRules, *,
     >>> made = render_dag("github", graphs, rules, command=["labkit", "export-dag", "github"])
     >>> print(made[:50])
     # Stages of labkit as jobs of GitHub Actions: churn
+
+    Raises
+    ------
+    ParamsError
+        The command cannot be shown in a comment.
     """
+    shown = shlex.join(command)
+    if not shown.isprintable() or '"' in shown or "\\" in shown:
+        raise ParamsError(f"{command[-1]}: cannot be named in a comment: use a path without quotes, \\ and line breaks")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -88,7 +96,7 @@ def render_dag(scheduler: str, graphs: Sequence[TaskGraph], rules: TaskRules, *,
         rules=rules,
         mark=MARK,
         version=version("labkit"),
-        command=shlex.join(command),
+        command=shown,
         checkout=str(paths.find_root()),
         labkit=find_command(),
         has_remote=bool(find_remotes()),
