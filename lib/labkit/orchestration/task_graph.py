@@ -55,11 +55,11 @@ def load_task_graphs(experiments: Sequence[str], *, seconds: int | None = None) 
         if name not in listed:
             raise ParamsError(f"dvc.yaml does not list {name!r}: {name_nearest(name, listed)}")
         limit = seconds or math.ceil(params.limits.stage_seconds) + START_SECONDS
-        graphs.append(TaskGraph(name, check_stage_order(list_producers(name)), limit))
+        graphs.append(TaskGraph(name, check_producers(list_producers(name)), limit))
     return graphs
 
 
-def check_stage_order(producers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def check_producers(producers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Return by stage those whose outputs it reads, or raise an error if one of them comes later in dvc.yaml."""
     done: dict[str, tuple[str, ...]] = {}
     for name, before in producers.items():
