@@ -71,7 +71,7 @@ def install_project(project: Path) -> Path:
     [own] = project.glob("wheels/labkit-*.whl")
     bin_dir = make_environment(project / ".venv", own, "-e", project)
     (project / ".venv" / "installed").touch()
-    params = project / "params" / "gym.yaml"
+    params = project / "params" / "delays.yaml"
     params.write_text(params.read_text().replace("samples: 1000", "samples: 100"))
     return bin_dir
 
@@ -83,18 +83,18 @@ def follow_example(project: Path) -> None:
         if named:
             (project / named[1]).write_text(block)
         if kind == "yaml":
-            params, yaml = project / "params" / "gym.yaml", make_yaml()
+            params, yaml = project / "params" / "delays.yaml", make_yaml()
             tree = yaml.load(params.read_text())
             merge(tree, yaml.load(block))
             yaml.dump(tree, params)
         if kind == "candidates":
-            path = project / "notebooks" / "gym" / "04_training.ipynb"
+            path = project / "notebooks" / "delays" / "04_training.ipynb"
             notebook = nbformat.read(path, as_version=4)
             [cell] = [one for one in notebook.cells if "\ncandidates = {}" in one.source]
             cell.source = block
             nbformat.write(notebook, path)
     cells = [(kind, block.rstrip()) for kind, block in EXAMPLE if kind in CELLS]
-    write_stage(project / "notebooks" / "gym" / "07_remarks.ipynb", cells)
+    write_stage(project / "notebooks" / "delays" / "07_aircraft.ipynb", cells)
 
 
 def merge(tree: Any, more: Mapping[str, Any]) -> None:
@@ -132,9 +132,9 @@ def test_wheel_and_sdist_hold_the_whole_package(dist: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_commands_of_the_pages_from_a_table_to_predictions(dist: Path, tmp_path: Path) -> None:
     [wheel] = dist.glob("*.whl")
-    bin_dir, folder, project = make_environment(tmp_path / "tool", wheel), tmp_path, tmp_path / "gym"
-    [script] = [block for _, block in EXAMPLE if block.startswith("# make_members.py\n")]
-    (tmp_path / "make_members.py").write_text(script)
+    bin_dir, folder, project = make_environment(tmp_path / "tool", wheel), tmp_path, tmp_path / "delays"
+    [script] = [block for _, block in EXAMPLE if block.startswith("# make_departures.py\n")]
+    (tmp_path / "make_departures.py").write_text(script)
     blocks = [block.splitlines() for kind, block in EXAMPLE if not kind]
     making, ejecting, staging, running, elsewhere = blocks
     assert [*making[1:], "make test", "make run"] == [*COMMANDS[:2], *COMMANDS[2:4]], "both pages begin alike"
@@ -154,12 +154,12 @@ def test_commands_of_the_pages_from_a_table_to_predictions(dist: Path, tmp_path:
     for line in expected.splitlines():
         pattern = ".*".join(map(re.escape, line.split("…")))
         assert re.search(pattern, printed["make run"]), f"{line!r} is not in\n{printed['make run']}"
-    page = (project / "reports" / "gym" / "05_evaluation.html").read_text()
-    assert "<strong>Profit by number of calls</strong><br>The most is earned with" in page
+    page = (project / "reports" / "delays" / "05_evaluation.html").read_text()
+    assert "<strong>Profit by number of flights rebooked</strong><br>The most is earned by rebooking" in page
     run(*running[3:])
     shutil.copyfile(tmp_path / "new.csv", project / "new.csv")
     run(*(command for command in COMMANDS[4:] if command not in printed))
-    assert "fee_per_visits" in printed["labkit params gym --changed"]
+    assert "hour_per_miles" in printed["labkit params delays --changed"]
     assert printed["labkit upgrade"].startswith("project: up to date with labkit ")
     predicted = pd.read_csv(project / "predictions.csv")
     assert len(predicted) == 20
@@ -172,10 +172,10 @@ def test_commands_of_the_pages_from_a_table_to_predictions(dist: Path, tmp_path:
     assert ast.literal_eval(done) == predicted["prediction"].tolist()
     program = (
         "import sys, pandas as pd; from pathlib import Path; from labkit.model.release.bundle import load_release\n"
-        "rows = pd.read_csv(sys.argv[2], parse_dates=['joined'])\n"
+        "rows = pd.read_csv(sys.argv[2], parse_dates=['date'])\n"
         "print(*load_release(Path(sys.argv[1])).predict(rows)[:, 1].tolist())"
     )
-    shutil.copytree(project / "data" / "gym" / "release", tmp_path / "release")
+    shutil.copytree(project / "data" / "delays" / "release", tmp_path / "release")
     project.rename(tmp_path / "moved")
     tool = tmp_path / "tool" / "bin"
     again = call(tmp_path, "python", "-c", program, tmp_path / "release", tmp_path / "new.csv", bin_dir=tool)
