@@ -61,7 +61,7 @@ lock:  ## resolve the newest allowed versions into requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --no-emit-find-links --python-version 3.11 --extra pycaret --extra s3 --extra postgresql --group dev pyproject.toml -o requirements.lock
+	  --no-emit-find-links --python-version 3.11 --extra pycaret --extra s3 --extra postgresql --extra cluster --group dev pyproject.toml -o requirements.lock
 
 docs: install  ## build the documentation site into docs/_build/, which opens without a server
 	sphinx-build -q -W --keep-going -d .labkit/doctrees docs docs/_build

@@ -231,6 +231,8 @@ OWNERS = {
     "pycaret": {"model/training/pycaret.py"},
     "arch": {"model/evaluation/blocks.py"},
     "optuna": {"model/training/tuning.py", "sweep/search.py"},
+    "dask": {"sweep/dask_engine.py"},
+    "distributed": {"sweep/dask_engine.py"},
     "pandera": {"data/contract.py"},
     "openpyxl": {"data/reading/spreadsheet.py"},
     "python_calamine": {"data/reading/spreadsheet.py"},

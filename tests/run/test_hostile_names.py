@@ -128,6 +128,8 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["small", "-S", f"{EVIL}=1,2"],
         [EVIL, "-S", "seed=1,2"],
         ["small", "-S", "seed=1,2", "--until", EVIL],
+        ["small", "-S", "seed=1,2", "--dask", EVIL],
+        ["small", "-S", f"{EVIL}=1..2", "--optuna", "1"],
         ["small", "--adopt", EVIL],
     ],
     "doctor": [[]],

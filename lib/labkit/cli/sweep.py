@@ -1,7 +1,7 @@
 """The command that runs an experiment with many sets of parameters."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 @click.option(
     "--optuna", "n_trials", type=click.IntRange(1), metavar="N", help="Let Optuna propose N points in ranges low..high."
 )
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Stages at a time; by default, as many as cores.")
+@click.option(
+    "--jobs", "n_jobs", type=click.IntRange(1), metavar="N", help="Stages at a time; by default, as many as cores."
+)
+@click.option(
+    "--dask",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Run stages on the Dask cluster tcp://host:port, or on one of this machine.",
+)
 @click.option(
     "--until", metavar="STAGE", help="Stop after this stage, not after training.", shell_complete=complete_stage
 )
@@ -33,12 +42,9 @@ def sweep(
     experiment: str,
     *,
     settings: tuple[str, ...],
-    n_random: int | None,
-    n_trials: int | None,
-    jobs: int | None,
-    until: str | None,
     adopt: str | None,
     is_json: bool,
+    **options: Any,
 ) -> None:
     """Run EXPERIMENT with every combination of the given values, and rank them by cross-validation.
 
@@ -57,17 +63,17 @@ def sweep(
     from labkit.sweep.result import load_result
 
     if adopt is not None:
-        if settings or n_random or n_trials or jobs or until:
+        if settings or any(options.values()):
             raise click.UsageError("--adopt takes a point of the latest sweep: leave out the other options")
         with divert_output(is_json):
             session.adopt_point(experiment, adopt, Progress())
         if is_json:
             print_json(load_result(experiment).to_dict())
         return
-    if n_random and n_trials:
+    if options["n_random"] and options["n_trials"]:
         raise click.UsageError("--random draws from all combinations, --optuna proposes points: give one of them")
     found: list[Result] = []
-    request = session.SweepRequest(settings, n_random=n_random, n_trials=n_trials, n_jobs=jobs, until=until)
+    request = session.SweepRequest(settings, **options)
     try:
         with divert_output(is_json):
             session.run_sweep(experiment, request, progress=Progress(), show=found.append)

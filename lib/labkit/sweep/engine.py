@@ -55,8 +55,13 @@ class LocalEngine:
 
     def has_room(self, task_bytes: int) -> bool:
         """Return whether one more node may start; the first always may."""
-        taken = sum(task.bytes_expected for _, task in self.running.values())
-        return not self.running or (len(self.running) < self.n_jobs and taken + task_bytes <= self.most_bytes)
+        tasks = self.list_tasks()
+        taken = sum(task.bytes_expected for task in tasks)
+        return not tasks or (len(tasks) < self.n_jobs and taken + task_bytes <= self.most_bytes)
+
+    def list_tasks(self) -> list[Task]:
+        """Return the nodes that are under way."""
+        return [task for _, task in self.running.values()]
 
     def submit(self, task: Task) -> None:
         """Start a node."""
@@ -77,7 +82,7 @@ class LocalEngine:
 
     def stop(self) -> list[Task]:
         """Interrupt all nodes, wait until they have ended, and return them."""
-        tasks = [task for _, task in self.running.values()]
+        tasks = self.list_tasks()
         for process, _ in self.running.values():
             process.terminate()
         for process, _ in self.running.values():

@@ -5,10 +5,11 @@ nodes. The checkout is only read, and held only while the sweep is planned.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from labkit import paths
 from labkit.errors import ParamsError, StageError, list_briefly
@@ -29,6 +30,9 @@ from labkit.sweep.proposed_points import make_search_space, run_proposed
 from labkit.sweep.result import Result, compute_params_digest, load_result, make_sweep_result, save_result
 from labkit.sweep.sweep import Progression, Sweep
 from labkit.units import format_count
+
+if TYPE_CHECKING:
+    from labkit.sweep.engine import Engine
 
 COMMAND = "labkit sweep"
 SOURCE, TRAINING = "source", "training"
@@ -52,6 +56,8 @@ class SweepRequest:
         Largest number of stages that run at a time; None for the number of cores.
     until
         The stage to stop after.
+    dask
+        `local` or the address of a scheduler, to run stages on a Dask cluster; None for processes of this machine.
     """
 
     settings: Sequence[str]
@@ -59,6 +65,7 @@ class SweepRequest:
     n_trials: int | None = None
     n_jobs: int | None = None
     until: str | None = None
+    dask: str | None = None
 
 
 def run_sweep(experiment: str, request: SweepRequest, *, progress: Progress, show: Callable[[Result], None]) -> None:
@@ -80,9 +87,32 @@ def run_sweep(experiment: str, request: SweepRequest, *, progress: Progress, sho
     with hold_sweep(experiment, progress) as has_waited:
         if has_waited:
             points, stages = check_sweep(experiment, request, progress)
-        n_points = request.n_trials or len(points)
-        progress.show(f"{format_count(n_points, 'point')}, each up to {stages[-1]}")
-        run_points(experiment, points, stages, request=request, progress=progress, show=show)
+        with open_engine(request) as engine:
+            n_points = request.n_trials or len(points)
+            progress.show(f"{format_count(n_points, 'point')}, each up to {stages[-1]}")
+            run_points(experiment, points, stages, request=request, progress=progress, show=show, engine=engine)
+
+
+@contextmanager
+def open_engine(request: SweepRequest) -> Iterator["Engine"]:
+    """Open what runs the nodes of a sweep for the time of the block.
+
+    Raises
+    ------
+    ParamsError
+        There is no such cluster.
+    """
+    from labkit.sweep.engine import LocalEngine
+
+    if request.dask is None:
+        yield LocalEngine(request.n_jobs or count_cores())
+        return
+    try:
+        from labkit.sweep.dask_engine import open_dask_engine
+    except ImportError as error:
+        raise ParamsError(f"--dask needs Dask ({error}): pip install 'labkit[cluster]'") from error
+    with open_dask_engine(request.dask, request.n_jobs, n_cores=count_cores()) as engine:
+        yield engine
 
 
 def hold_sweep(experiment: str, progress: Progress) -> AbstractContextManager[bool]:
@@ -122,6 +152,7 @@ def run_points(
     request: SweepRequest,
     progress: Progress,
     show: Callable[[Result], None],
+    engine: "Engine",
 ) -> None:
     """Plan and run the points of a sweep, with an entry in the ledger."""
     with run_lock.hold_checkout(experiment, report=progress.show, command=COMMAND):
@@ -130,7 +161,9 @@ def run_points(
     asked = {"settings": list(request.settings)} | ({"optuna": request.n_trials} if request.n_trials else {})
     facts = {**provenance.collect(), "kind": ledger.SWEEP, "asked": asked}
     with ledger.open_entry(experiment, facts=facts) as entry:
-        result = perform(experiment, progressions, stages, request=request, progress=progress, entry=entry)
+        result = perform(
+            experiment, progressions, stages, request=request, progress=progress, entry=entry, engine=engine
+        )
         show(result)
         if failed := [row for row in result.rows if row.failure]:
             raise StageError(
@@ -210,12 +243,12 @@ def perform(
     request: SweepRequest,
     progress: Progress,
     entry: ledger.Entry,
+    engine: "Engine",
 ) -> Result:
     """Run the nodes that are not done, and record the result."""
     from labkit.run.records import tracking
-    from labkit.sweep.engine import LocalEngine
 
-    file, n_jobs = load_file(experiment), request.n_jobs or count_cores()
+    file = load_file(experiment)
     measured = load_records(paths.find_reports_dir(experiment))
     expected = {name: record.peak_bytes for name, record in measured.items()}
     os.environ.update(paths.make_environment())
@@ -224,7 +257,6 @@ def perform(
         parent = stack.enter_context(tracking.open_run(file.params, entry.run, parent_id=None, tags=tags, entry=entry))
         parent.params["settings"] = " ".join(request.settings)
         kernels = Kernels(is_cold=False)
-        engine = LocalEngine(n_jobs)
         stack.enter_context(kernels).begin()
         sweep = Sweep(
             experiment,
@@ -246,7 +278,7 @@ def perform(
                     file,
                     make_search_space(file, request.settings, request.n_trials)[0],
                     n_trials=request.n_trials,
-                    n_jobs=n_jobs,
+                    n_jobs=request.n_jobs or count_cores(),
                     plan_point=partial(plan_point, stages=stages, known={}),
                 )
         finally:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -58,9 +59,17 @@ class Task:
     warm: str
 
 
-def run_task(task: Task) -> None:
-    """Run a node in its light checkout, and write its marker, or why it failed."""
-    Thread(target=die_with_sweep, name="watch", daemon=True).start()
+def run_task(task: Task, watch: Callable[[], None] | None = None) -> None:
+    """Run a node in its light checkout, and write its marker, or why it failed.
+
+    Parameters
+    ----------
+    task
+        The node.
+    watch
+        Ends this process when it has to; by default, once the sweep has ended.
+    """
+    Thread(target=watch or die_with_sweep, name="watch", daemon=True).start()
     # A Ctrl-C reaches every process of the terminal; only the sweep decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,0 +1,34 @@
+"""What a worker of a Dask cluster does: starts a node as a process, and waits for it.
+
+Imported by every worker, so it imports little itself.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+STOP = ".labkit/stop"
+"""File of a light checkout that lets its node end."""
+
+
+def run_node(task: dict[str, Any]) -> int:
+    """Run a node and return the exit code of its process, which ends with this one.
+
+    Parameters
+    ----------
+    task
+        The fields of a `labkit.sweep.worker.Task`.
+    """
+    command = [sys.executable, "-m", "labkit.sweep.node_process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdin
+        process.stdin.write(json.dumps(task) + "\n")
+        process.stdin.flush()
+        return process.wait()  # the pipe stays open until then
+
+
+def find_obstacle(root: str) -> str:
+    """Return why this worker cannot run nodes of a checkout; empty if it can."""
+    return "" if (Path(root) / "dvc.yaml").is_file() else f"no checkout at {root}"

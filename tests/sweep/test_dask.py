@@ -1,0 +1,142 @@
+"""Sweeps on a Dask cluster of real processes: workers and the scheduler are killed, and nothing is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from labkit.storage.digests import compute_digest
+
+from tests.conftest import call_in_process, call_labkit, make_environment
+from tests.run.small import find_tracked, load_ledger, make_small, start, wait_until
+from tests.shared_server import SharedServer
+
+SLOW = "time.sleep(2)"
+SWEEP = ("sweep", "small", "-S", "seed=1,2,3,4")
+DASK = (sys.executable, "-m", "dask")
+
+
+@contextmanager
+def run_process(root: Path, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process for the time of the block."""
+    environment = make_environment(root) | {"PYTHONUNBUFFERED": "1"}
+    with (root / ".git" / "dask.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=root.parent, env=environment, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def open_cluster(root: Path, n_workers: int) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]]]:
+    """Start a scheduler and workers for the time of the block, and give its address and all processes, it first."""
+    file = root.parent / "scheduler.json"
+    file.unlink(missing_ok=True)
+    options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter", "--scheduler-file", str(file))
+    with ExitStack() as stack:
+        processes = [stack.enter_context(run_process(root, *DASK, "scheduler", *options))]
+        address = wait_until(lambda: file.exists() and file.read_text() and json.loads(file.read_text())["address"])
+        for _ in range(n_workers):
+            worker = ("worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
+            processes.append(stack.enter_context(run_process(root, *DASK, *worker)))
+        ask = f"import distributed; distributed.Client({address!r}).wait_for_workers({n_workers}, timeout=60)"
+        if n_workers:
+            subprocess.run([sys.executable, "-c", ask], check=True, timeout=120, cwd=root.parent)
+        yield address, processes
+
+
+def find_busy(workers: list["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes] | None":
+    """Return a worker that runs a node, None if there is none."""
+    return next((one for one in workers if psutil.Process(one.pid).children()), None)
+
+
+def list_seeds(root: Path) -> dict[str, str]:
+    """Return the digest of what each node wrote."""
+    nodes = root / ".labkit" / "sweeps" / "small" / "nodes"
+    return {path.name: compute_digest(path / "data" / "small" / "eda") for path in nodes.iterdir()}
+
+
+def list_statuses(root: Path) -> set[str]:
+    """Return the statuses of all runs in MLflow."""
+    return {status for status, _ in find_tracked(root).values()}
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("somewhere", "--dask somewhere: not the address of a scheduler: write e.g. tcp://10.0.0.1:8786"),
+        ("tcp://127.0.0.1:1", "--dask tcp://127.0.0.1:1: no scheduler there: start one with `dask scheduler`"),
+    ],
+)
+def test_address_without_a_scheduler_starts_nothing(tmp_path: Path, address: str, message: str) -> None:
+    root = make_small(tmp_path / "checkout", "eda")
+    done = call_in_process(root, *SWEEP, "--dask", address)
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert not (root / ".labkit" / "sweeps").exists()
+    assert load_ledger(root) == []
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_sweep_loses_nothing_with_a_worker_or_the_scheduler(
+    tmp_path: Path, store: Path, shared_server: SharedServer
+) -> None:
+    root = make_small(tmp_path / "checkout", "eda", store=store, eda=SLOW)
+    shared_server.lend(root)
+    with open_cluster(root, 0) as (address, _):
+        done = call_labkit(root, *SWEEP, "--dask", address)
+        assert (done.returncode, "the cluster has no worker" in done.stderr) == (2, True), done.stdout + done.stderr
+    with open_cluster(root, 2) as (address, (scheduler, *workers)):
+        # The scheduler is killed: the sweep stops with one message, and nothing is left running.
+        run = start(root, *SWEEP, "--dask", address)
+        busy = wait_until(lambda: find_busy(workers))
+        node = psutil.Process(busy.pid).children()[0]
+        scheduler.kill()
+        output, errors = run.communicate(timeout=120)
+        assert run.returncode == 1, output + errors
+        assert f"the Dask cluster {address} is gone" in errors
+        assert "Traceback" not in errors
+        node.wait(30)
+    with open_cluster(root, 2) as (address, (_, *workers)):
+        # A worker is killed for good: the other one takes over.
+        run = start(root, *SWEEP, "--dask", address, "--json")
+        wait_until(lambda: find_busy(workers)).kill()
+        output, errors = run.communicate(timeout=300)
+        assert run.returncode == 0, output + errors
+        result = json.loads(output)
+        assert [row["is_done"] for row in result["rows"]] == [True] * 4
+    assert list_statuses(root) <= {"FINISHED", "FAILED"}
+    # The same as without a cluster.
+    made = list_seeds(root)
+    assert len(made) == 4
+    (root / ".labkit" / "sweeps").rename(root / ".labkit" / "before")
+    done = call_labkit(root, *SWEEP)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list_seeds(root) == made
+
+
+@pytest.mark.slow
+def test_sweep_on_a_local_cluster_can_be_interrupted_and_continued(
+    tmp_path: Path, store: Path, shared_server: SharedServer
+) -> None:
+    root = make_small(tmp_path / "checkout", "eda", store=store, eda=SLOW)
+    shared_server.lend(root)
+    run = start(root, *SWEEP, "--jobs", "2", "--dask")
+    nodes = root / ".labkit" / "sweeps" / "small" / "nodes"
+    wait_until(lambda: list(nodes.glob("*/.labkit/ledger.jsonl")))
+    os.kill(run.pid, signal.SIGINT)
+    output, errors = run.communicate(timeout=120)
+    assert run.returncode == 130, output + errors
+    assert list_statuses(root) <= {"FINISHED", "FAILED", "KILLED"}
+    done = call_labkit(root, *SWEEP, "--jobs", "2", "--dask")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 of 4 points done up to eda" in done.stdout
+    assert list_statuses(root) <= {"FINISHED", "FAILED", "KILLED"}
