@@ -89,7 +89,7 @@ def test_row_shows_values_in_their_units_and_adds_up() -> None:
     assert figure.title == "Most certain and wrong"
     assert figure.fact.startswith("Flight 3 of 2013-09-01 10:00, true class: late. The probability of late is 0.")
     assert figure.table is not None
-    assert "departure (minutes after midnight) = 18:30" in figure.table["column"].tolist()
+    assert "departure = 18:30" in figure.table["column"].tolist()
     assert "carrier = missing" in figure.table["column"].tolist()
     assert "carrier = missing" in text
     total = float(found.base[1]) + sum(map(float, figure.table["contribution"]))
@@ -108,6 +108,21 @@ def test_many_small_contributions_are_added_up() -> None:
     assert figure.table is not None
     assert figure.table["column"].iloc[-1] == "20 other columns"
     assert sum(map(float, figure.table["contribution"])) == sum(range(30))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_of_contributions_cover_no_name_of_a_column(sign: int) -> None:
+    names = [f"a rather long name of column {place}" for place in range(6)]
+    sizes = sign * np.array([[0.5], [0.4], [-0.31], [0.2], [-0.1], [0.05]])
+    found = Explanation(tuple(names), np.zeros(1), sizes.sum(axis=0), sizes, np.full((6, 1), 0.04), 20, 5)
+    figure = explanation_plots.plot_explanation(
+        "Typical", found, 0, dict.fromkeys(names, "2013-09-09 16:20"), scale="sum", outcome="Row 1."
+    )
+    draw(figure)
+    [axes] = figure.axes
+    frame, boxes = axes.get_window_extent(), [label.get_window_extent() for label in axes.texts]
+    assert len(boxes) == 6
+    assert all(frame.x0 - 2 < box.x0 and box.x1 < frame.x1 + 2 for box in boxes)
 
 
 def test_dependence_is_drawn_for_the_class_of_interest_only() -> None:

@@ -116,8 +116,9 @@ def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: flo
         axes[0].set(ylabel=f"{metric} {'↑' if is_greater_better(metric) else '↓'}")
         axes[1].plot(x, frame["true"], "o-", color=INK, markersize=6)
         axes[1].plot(x, frame["prediction"], "s--", color=ORANGE, markersize=6)
-        axes[1].set(ylabel="mean", title="Mean true value (dark) and mean prediction (orange)")
-        axes[1].set_xticks(x, frame["period"], rotation=0 if len(x) <= 8 else 30)
+        axes[1].set(ylabel="mean", title="Mean true value (circles) and mean prediction (squares)")
+        slant: dict[str, object] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(x) > 8 else {}
+        axes[1].set_xticks(x, frame["period"], **slant)
         axes[1].margins(x=0.06, y=0.2)
         add_legend(figure, {name: color for name, color in COLORS.items() if name in frame}, marks={})
         figure.table = frame

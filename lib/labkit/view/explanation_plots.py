@@ -38,6 +38,7 @@ from labkit.view.style import (
     label_point,
     make_figure,
     make_note,
+    make_room,
     set_ticks,
     style,
 )
@@ -48,18 +49,24 @@ MOST_OUTPUTS = 4
 """Classes at most whose probabilities are drawn."""
 LONGEST_LINE = 40
 """Characters of a line of an axis label."""
+FEWEST_TICKED = 5
+"""Number of different values from which on the axis has round ticks; fewer are ticked each."""
 OTHERS, LONGEST_VALUE = "other columns", 20
 """Name of the columns that are added up, and the longest value that is written in full."""
 
 
-def name_input(name: str, subject: Subject = GENERIC) -> str:
+def name_input(name: str, subject: Subject = GENERIC, *, as_clock: bool = False) -> str:
     """Return what a raw column of the model holds, with its unit; also of the time that the params define.
+
+    Next to a value that is written `as_clock`, times of a day have no unit.
 
     >>> name_input("predict_at"), name_input("age")
     ('time of the prediction', 'age')
     """
     is_named = name == PREDICT_AT and name not in subject.columns
-    return "time of the prediction" if is_named else subject.name_column(name)
+    if is_named:
+        return "time of the prediction"
+    return subject.name_axis(name) if as_clock else subject.name_column(name)
 
 
 def name_output(label: Any, target: str, subject: Subject = GENERIC) -> str:
@@ -249,7 +256,8 @@ def plot_explanation(
     if not len(order):
         return make_note(title, f"{fact}{shown_base}, and no column contributes to the difference.")
     fact += f"{shown_base}, and the contributions add up to the difference. Lines: standard errors."
-    names = [f"{name_input(found.columns[one], subject)} = {values[found.columns[one]]}" for one in kept]
+    columns = [found.columns[one] for one in kept]
+    names = [f"{name_input(name, subject, as_clock=True)} = {values[name]}" for name in columns]
     bars, lines = [*sizes[kept]], [*errors[kept]]
     if len(rest):
         names, bars, lines = [*names, f"{len(rest)} {OTHERS}"], [*bars, sizes[rest].sum()], [*lines, np.nan]
@@ -272,9 +280,9 @@ def plot_explanation(
         finish_bars(axes, [shorten_name(name, 44) for name in names], wrap_label(f"contribution to the {scale}"))
         low, high = min(float(ends.min()), 0.0), max(float(ends.max()), 0.0)
         if high > low:
-            room = 0.3 * (high - low)
-            axes.set_xlim(low - room * (low < 0), high + room * (high > 0))
+            axes.set_xlim(low, high)
         set_ticks(axes, 5)
+        make_room(figure, axes)
         figure.table = pd.DataFrame({"column": names, "contribution": labels, "standard error": format_column(lines)})
         return figure
 
@@ -354,6 +362,8 @@ def draw_dependence(axes: Axes, table: pd.DataFrame, color: str, name: str, subj
         axes.plot(places, mean, "o-", color=color, markersize=4)
         if subject.is_clock(name):
             set_clock_ticks(axes)
+        elif len(values) < FEWEST_TICKED:
+            axes.set_xticks(places)
         else:
             set_ticks(axes, 4)
         return

@@ -19,7 +19,7 @@ def list_weak(profile: pd.DataFrame, target: Target) -> list[str]:
 
 
 def list_columns(profile: pd.DataFrame, ranked: Sequence[str], subject: Subject = GENERIC) -> pd.DataFrame:
-    """Return one row per column for readers: what it holds, what is missing, its ends and what it explains by itself.
+    """Return one row per column for readers: what it explains by itself, what it holds, what is missing, its ends.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def list_columns(profile: pd.DataFrame, ranked: Sequence[str], subject: Subject 
     shown["meaning"] = shown["column"].map(subject.describe_column)
     meaning = ["meaning"] if subject.columns else []
     shown = shown[
-        ["column", *meaning, "kind", "missing_share", "distinct", "smallest", "largest", "score", "set_aside"]
+        ["column", "score", "set_aside", *meaning, "kind", "missing_share", "distinct", "smallest", "largest"]
     ]
     return shown.rename(columns={"missing_share": "missing", "score": "explains", "set_aside": "set aside"})
 

@@ -62,6 +62,8 @@ BLACK, WHITE = "#14181c", "white"
 LARGE = 10_000
 LARGEST_DRAWN = 1e100
 """Magnitude above which axes overflow; larger numbers are not drawn."""
+MOST_WIDENINGS, LEAST_WIDENING = 4, 0.005
+"""How often an axis is widened at most, and by which share of its length at least."""
 MOST_BINS, MOST_LEVELS = 60, 32
 """Bins of a histogram at most, and whole numbers up to which each has a bin of its own."""
 DIVERGING = LinearSegmentedColormap.from_list("labkit", [BLUE, "#8dbbdb", "#ffffff", "#eba67a", ORANGE])
@@ -333,6 +335,19 @@ def label_point(
     axes.annotate(
         label, place, offset, textcoords="offset points", ha=ha, va=va, color=color, size=10.5, bbox=ground, zorder=3
     )
+
+
+def make_room(figure: Figure, axes: Axes) -> None:
+    """Widen the horizontal axis until the labels of its points lie within it."""
+    for _ in range(MOST_WIDENINGS):
+        figure.draw_without_rendering()
+        frame, boxes = axes.get_window_extent(), [text.get_window_extent() for text in axes.texts]
+        before = max(0.0, *(frame.x0 - box.x0 for box in boxes)) / frame.width
+        after = max(0.0, *(box.x1 - frame.x1 for box in boxes)) / frame.width
+        if before + after < LEAST_WIDENING:
+            return
+        low, high = axes.get_xlim()
+        axes.set_xlim(low - before * (high - low), high + after * (high - low))
 
 
 def plot_points(axes: Axes, x: np.ndarray, y: np.ndarray, *, size: float) -> None:
