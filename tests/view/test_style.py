@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 from IPython.utils.capture import capture_output
-from labkit.view import style, svg
+from labkit.view import bins, style, svg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -90,10 +90,10 @@ def test_note_is_a_sentence_and_no_picture() -> None:
 
 def test_whole_numbers_have_a_bar_each_and_no_empty_bins_between() -> None:
     hours = np.tile(np.arange(24.0), 50)
-    assert set(np.histogram(hours, style.make_bins(hours))[0]) == {50}
-    assert set(np.histogram(hours, style.find_edges(hours, 9))[0]) == {50}
+    assert set(np.histogram(hours, bins.make_bins(hours))[0]) == {50}
+    assert set(np.histogram(hours, bins.find_edges(hours, 9))[0]) == {50}
     many = np.arange(1000.0)
-    assert (np.diff(style.find_edges(many, 24)) % 1 == 0).all()
+    assert (np.diff(bins.find_edges(many, 24)) % 1 == 0).all()
 
 
 def test_limits_are_drawn_and_keep_small_bars_small() -> None:

@@ -12,6 +12,7 @@ from labkit.features.table_columns import find_column_kind
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Target
 from labkit.units import format_clock
+from labkit.view.bins import find_edges, make_bins, spread_edges
 from labkit.view.heat_maps import order_alike as order_alike
 from labkit.view.heat_maps import plot_correlation as plot_correlation
 from labkit.view.prose import count, format_column, format_number, format_share, join_names, shorten_name
@@ -25,18 +26,15 @@ from labkit.view.style import (
     Axes,
     Figure,
     add_legend,
-    find_edges,
     find_ends,
     finish_bars,
     keep_drawable,
-    make_bins,
     make_figure,
     make_note,
     plot_bars,
     plot_points,
     set_ticks,
     set_time_ticks,
-    spread_edges,
     style,
 )
 

@@ -17,6 +17,7 @@ from labkit.model.evaluation.metrics import GREATER_IS_BETTER, is_greater_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.training import DUMMY
+from labkit.view.bins import find_edges
 from labkit.view.curve_plots import COLORS, NO_PREDICTION, find_predicted, list_codes, take_predicted
 from labkit.view.curve_plots import plot_curves as plot_curves
 from labkit.view.prose import (
@@ -40,7 +41,6 @@ from labkit.view.style import (
     WHITE,
     Axes,
     Figure,
-    find_edges,
     find_ends,
     finish_bars,
     keep_drawable,
