@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 
 LEAKS = ("Traceback", "site-packages", ".py", "/tmp/", "/home/", "/root/", "/usr/lib")
 """Strings that are in no response unless it shows something of the machine."""
+WHOLE = ("the body", "no rows")
+"""Beginnings of messages on a body as a whole."""
 PORT = 5204
 
 
@@ -52,8 +54,14 @@ def find_fault(path: str, status: int, content: str) -> str:
         return "a server error"
     if path.startswith(("/docs", "/openapi")) or status < 400:
         return ""
-    found = [word for word in LEAKS if word in content]
-    return f"names {found[0]}" if found else "" if '"error"' in content else "does not say what is wrong"
+    if found := [word for word in LEAKS if word in content]:
+        return f"names {found[0]}"
+    try:
+        first = json.loads(content)["faults"][0]
+    except (ValueError, LookupError, TypeError):
+        return "does not say what is wrong"
+    is_named = status != 422 or {"row", "column"} & {*first} or first["message"].startswith(WHOLE)
+    return "" if is_named else "names no field"
 
 
 def main() -> None:

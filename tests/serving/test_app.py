@@ -191,3 +191,30 @@ def test_failing_canary_is_logged_once_for_each_version_and_its_rows_are_counted
 def test_only_the_user_may_read_true_values(service: Service) -> None:
     assert ask(service, "/feedback", body=b'{"values": [{"id": "a-0", "true": 1}]}') == {"recorded": 1}
     assert Path(service.settings.feedback_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_interface_names_the_tables_and_columns_of_the_model(service: Service) -> None:
+    paths = ask(service, "/openapi.json")["paths"]
+    table = paths["/tables/{table}"]["post"]
+    assert table["parameters"][0]["schema"]["enum"] == ["customers", "regions", "rates"]
+    body = table["requestBody"]["content"]["application/json"]["schema"]
+    rates = body["properties"]["rows"]["items"]["anyOf"][2]
+    assert (rates["required"], rates["additionalProperties"]) == ([*RATES[0]], True)
+    assert {"type": "string", "maxLength": 64, "format": "date-time"} in rates["properties"]["at"].get(
+        "anyOf", [rates["properties"]["at"]]
+    )
+    outcome = paths["/outcomes"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    row = outcome["properties"]["outcomes"]["items"]["properties"]["row"]
+    predicted = paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert row["anyOf"] == [form["properties"]["rows"]["items"] for form in predicted]
+    assert paths["/feedback"]["post"]["responses"].keys() >= {"400", "413", "415", "422"}
+
+
+def test_feedback_names_the_fault(service: Service) -> None:
+    values = [{"id": "a-0", "true": 1}, {"id": "", "true": 1}]
+    refusal = ask(service, "/feedback", body=json.dumps({"values": values}).encode())
+    assert (refusal["faults"][0]["row"], refusal["faults"][0]["column"]) == (1, "id")
+    assert refusal["error"].startswith('row 1: id: expected str of length >= 1: send {"values": [{"id": "…"')
+    assert ask(service, "/feedback", body=b'{"values": [')["error"] == "the body is not JSON in UTF-8"
+    surrogate = json.dumps({"rows": [{"\ud800": 1}]}).encode()
+    assert "\\ud800: known: " in ask(service, "/predict", body=surrogate)["error"]

@@ -139,10 +139,13 @@ def test_what_is_sent_again_is_not_written_again(release: Path, tmp_path: Path) 
     assert tell(open_engine(release, tmp_path))["damaged_lines"] == 0
 
 
-FORM = f"the body is not {fed_outcomes.FORM}, at most 10,000 outcomes"
+FORM = f"send {fed_outcomes.FORM}, at most 10,000 outcomes"
 REFUSED = [
-    ({"outcomes": []}, 422, FORM),
-    ({"outcomes": [{**OUTCOMES[0], "id": ""}]}, 422, FORM),
+    ({"outcomes": []}, 422, f"outcomes: expected array of length >= 1: {FORM}"),
+    ({"outcomes": [OUTCOMES[1], {**OUTCOMES[0], "id": ""}]}, 422, f"row 1: id: expected str of length >= 1: {FORM}"),
+    ({"outcomes": [{**OUTCOMES[0], "true": None}]}, 422, f"row 0: true: expected bool | float | str, got null: {FORM}"),
+    ({"outcomes": [{"id": "x"}]}, 422, f"row 0: object missing required field row: {FORM}"),
+    ([], 422, f"the body: expected object, got array: {FORM}"),
     ({"outcomes": [OUTCOMES[0], {**OUTCOMES[1], "true": "lost"}]}, 422, "row 1: true: no class of the model: 0; 1"),
     ({"outcomes": [{**OUTCOMES[0], "known_at": "soon"}]}, 422,
      "row 0: known_at: not an ISO 8601 time"),

@@ -23,7 +23,7 @@ from labkit.model.release.release_code import ReleaseCode
 from labkit.serving.fed_files import MOST_FED_BYTES, FedFile
 from labkit.serving.outcome_lines import FORM, OUTCOMES, Line, Observation, Outcome, OutcomesBody, Undo
 from labkit.serving.outcome_pruning import prune_outcomes
-from labkit.serving.requests import MOST_FAULTS, MOST_ROWS, Fault, RequestError, has_repeated_key
+from labkit.serving.requests import MOST_FAULTS, MOST_ROWS, Fault, RequestError, has_repeated_key, refuse_body
 from labkit.serving.row_forms import RowForms
 from labkit.storage.append import append_line
 
@@ -142,7 +142,7 @@ class FedOutcomes:
         try:
             outcomes = msgspec.json.decode(body, type=OutcomesBody).outcomes
         except (ValueError, RecursionError) as error:
-            raise RequestError(422, Fault(f"the body is not {FORM}, at most {MOST_ROWS:,} outcomes")) from error
+            raise refuse_body(error, f"{FORM}, at most {MOST_ROWS:,} outcomes") from error
         if has_repeated_key(body):
             raise RequestError(400, Fault("a name occurs twice in one object: send each column once"))
         found = self.read_outcomes(outcomes)

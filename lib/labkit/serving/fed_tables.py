@@ -30,9 +30,10 @@ TABLES = "tables"
 MOST_FED_ROWS = 500_000
 """Most rows of one table that a service keeps."""
 
+ANY_ROWS = {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MOST_ROWS}
 TABLE_ROWS = {
     "type": "object",
-    "properties": {"rows": {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MOST_ROWS}},
+    "properties": {"rows": ANY_ROWS},
     "required": ["rows"],
     "additionalProperties": False,
 }

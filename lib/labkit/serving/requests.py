@@ -40,6 +40,11 @@ WANTED = {
 """What a column of each kind takes, for messages."""
 
 
+def replace_surrogates(text: str) -> str:
+    """Return a string that can be encoded: names of columns may hold surrogates without their other half."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong with a request; `row` counts from 0, and is None for the request as a whole."""
@@ -50,7 +55,8 @@ class Fault:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fault as plain data, without what does not apply."""
-        found = {"row": self.row, "column": self.column, "message": self.message}
+        column = None if self.column is None else replace_surrogates(self.column)
+        found = {"row": self.row, "column": column, "message": replace_surrogates(self.message)}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -72,7 +78,7 @@ class RequestError(LabkitError):
     def to_dict(self) -> dict[str, Any]:
         """Return the refusal as plain data."""
         shown = [fault.to_dict() for fault in self.faults[:MOST_FAULTS]]
-        return {"error": self.faults[0].message, "faults": shown, "n_faults": len(self.faults)}
+        return {"error": shown[0]["message"], "faults": shown, "n_faults": len(self.faults)}
 
 
 @dataclass(frozen=True)
@@ -310,13 +316,42 @@ class RowReader:
             for name, kind in self.kinds.items()
         ]
 
+    def make_column_schema(self, name: str) -> dict[str, Any]:
+        """Return the JSON schema of a value."""
+        made = msgspec.json.schema(self.make_type(name))
+        if self.is_time(name):
+            for one in made.get("anyOf", [made]):
+                if one.get("type") == "string":
+                    one["format"] = "date-time"
+        return made
+
     def make_schema(self, others: Collection[str] = ()) -> dict[str, Any]:
         """Return the JSON schema of a request; `others` are columns that are accepted and ignored."""
-        types = {name: msgspec.json.schema(self.make_type(name)) for name in self.kinds}
+        types = {name: self.make_column_schema(name) for name in self.kinds}
         known = {**{name: {} for name in others}, **types}
         row = {"type": "object", "properties": known, "required": [*types], "additionalProperties": False}
         rows = {"type": "array", "items": row, "minItems": 1, "maxItems": MOST_ROWS}
         return {"type": "object", "properties": {"rows": rows}, "required": ["rows"], "additionalProperties": False}
+
+
+PLACE = re.compile(r"(?s)(.*) - at `\$(.*)`")
+"""A message of msgspec: what is wrong, and the path of the value."""
+ROW_PLACE = re.compile(r"\.(\w+)\[(\d+)\](?:\.(\w+))?(.*)")
+
+
+def refuse_body(error: Exception, form: str) -> RequestError:
+    """Return the refusal of a body that should have some form, given the error of msgspec; it names the place."""
+    if not isinstance(error, msgspec.ValidationError):
+        return RequestError(400, Fault("the body is not JSON in UTF-8"))
+    found = PLACE.fullmatch(str(error))
+    what, path = found.groups() if found else (str(error), "")
+    what = shorten(f"{what[:1].lower()}{what[1:]}".replace("`", ""), 2 * LONGEST_NAME)
+    if (place := ROW_PLACE.fullmatch(path)) is None:
+        name = path.strip(".")
+        return RequestError(422, Fault(f"{name or 'the body'}: {what}: send {form}", column=name or None))
+    number, column = int(place[2]), place[3]
+    where = f"row {number}: " + (f"{column}: " if column else "")
+    return RequestError(422, Fault(f"{where}{what}: send {form}", number, column))
 
 
 def is_readable_time(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,12 +17,11 @@ from fastapi_offline.core import _STATIC_PATH as SWAGGER_DIR
 from labkit.serving.app import Service, check_json, get_header, read_body
 from labkit.serving.canary import KEY_HEADER
 from labkit.serving.challenger_state import describe_state, load_state
-from labkit.serving.explanations import ANSWER, MOST_ROWS, Explainer
-from labkit.serving.fed_tables import TABLE_ROWS
-from labkit.serving.invocations import FORMS, read_invocation
+from labkit.serving.explanations import Explainer
+from labkit.serving.invocations import read_invocation
 from labkit.serving.metrics_text import make_metrics_text
-from labkit.serving.outcome_lines import OutcomesBody
-from labkit.serving.requests import Fault, RequestError
+from labkit.serving.openapi import describe_body, describe_invocation, describe_paths, describe_refusals, summarize
+from labkit.serving.requests import Fault, RequestError, refuse_body
 from labkit.storage.append import append_line
 
 PAGE_DIR = Path(__file__).parent / "page"
@@ -31,6 +30,7 @@ DOCS_POLICY = PAGE_POLICY.replace("-src 'self';", "-src 'self' 'unsafe-inline';"
 """The page of the interface starts its script, and sets styles, within the document."""
 SAFE = {"x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
 MOST_FEEDBACK = 10_000
+FEEDBACK_FORM = '{"values": [{"id": "…", "true": …}]}, at most ' + f"{MOST_FEEDBACK:,} values"
 TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
@@ -150,9 +150,8 @@ class Routes:
         body = await read_body(request.scope, request.receive, most_bytes=self.service.settings.most_body_bytes)
         try:
             found = msgspec.json.decode(body, type=Feedback)
-        except ValueError as error:
-            wanted = '{"values": [{"id": "…", "true": …}]}, at most ' + f"{MOST_FEEDBACK:,} values"
-            raise RequestError(422, Fault(f"the body is not {wanted}")) from error
+        except (ValueError, RecursionError) as error:
+            raise refuse_body(error, FEEDBACK_FORM) from error
         now = time.time()
         lines = [msgspec.json.encode({"id": one.id, "true": one.value, "time": now}).decode() for one in found.values]
         append_line(Path(self.service.settings.feedback_path), "\n".join(lines), mode=0o600)
@@ -201,18 +200,13 @@ def make_routes(service: Service) -> FastAPI:
     app.post("/explain")(routes.explain)
     feedback = {
         "requestBody": describe_body(msgspec.json.schema(Feedback), None),
-        "responses": describe_refusals(413, 415, 422),
+        "responses": describe_refusals(400, 413, 415, 422),
     }
     app.post("/feedback", summary=summarize(routes.take_feedback), openapi_extra=feedback)(routes.take_feedback)
 
-    rows = {"requestBody": describe_body(TABLE_ROWS, None), "responses": describe_refusals(400, 404, 413, 415, 422)}
-    app.post("/tables/{table}", summary=summarize(routes.take_rows), openapi_extra=rows)(routes.take_rows)
-
-    known = {
-        "requestBody": describe_body(msgspec.json.schema(OutcomesBody), None),
-        "responses": describe_refusals(400, 404, 413, 415, 422),
-    }
-    app.post("/outcomes", summary=summarize(routes.take_outcomes), openapi_extra=known)(routes.take_outcomes)
+    refused = {"responses": describe_refusals(400, 404, 413, 415, 422)}
+    app.post("/tables/{table}", summary=summarize(routes.take_rows), openapi_extra=refused)(routes.take_rows)
+    app.post("/outcomes", summary=summarize(routes.take_outcomes), openapi_extra=refused)(routes.take_outcomes)
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: Exception) -> Response:
@@ -238,100 +232,8 @@ def make_routes(service: Service) -> FastAPI:
     def describe() -> dict[str, Any]:
         """Return the OpenAPI document of the model in force."""
         document = {**plain()}
-        described = {"/predict": {"post": describe_predict(service)}, "/explain": {"post": describe_explain(service)}}
-        document["paths"] = {**described, **document["paths"], **described}
+        document["paths"] = describe_paths(document["paths"], service)
         return document
 
     app.openapi = describe  # type: ignore[method-assign]
     return app
-
-
-def summarize(handler: Any) -> str:
-    """Return the first line of a handler's docstring, without its full stop."""
-    return str(handler.__doc__).partition("\n")[0].rstrip(".")
-
-
-def describe_body(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
-    """Return the description of a JSON body for OpenAPI, with all parts of its schema in place."""
-    parts = schema.get("$defs", {})
-
-    def fill(node: Any) -> Any:
-        if isinstance(node, dict):
-            if "$ref" in node:
-                return fill(parts[str(node["$ref"]).rpartition("/")[2]])
-            return {name: fill(value) for name, value in node.items() if name != "$defs"}
-        return [fill(one) for one in node] if isinstance(node, list) else node
-
-    content: dict[str, Any] = {"schema": fill(dict(schema))}
-    if example is not None:
-        content["example"] = example
-    return {"required": True, "content": {"application/json": content}}
-
-
-def describe_predict(service: Service) -> dict[str, Any]:
-    """Return the description of `/predict`, with the columns of the model in force and rows to try."""
-    engine = service.follow()
-    schema, text = engine.reader.make_schema(), "A row has all columns; null is a missing value."
-    if engine.main_rows is not None:
-        schema = {"anyOf": [schema, engine.main_rows.make_schema()]}
-        text += " Rows may also be those of the main table, which are joined as in training."
-    body = describe_body(schema, {"rows": engine.load_example()[:1]})
-    return {
-        "summary": "Predict rows",
-        "description": f"{text} Times are ISO 8601, UTC without a zone.",
-        "operationId": "predict",
-        "requestBody": body,
-        "responses": {"200": {"description": "id of the request, predictions in the order of the rows, model"},
-                      **describe_refusals(400, 413, 415, 422)},
-    }  # fmt: skip
-
-
-def describe_explain(service: Service) -> dict[str, Any]:
-    """Return the description of `/explain`, whose requests are those of `/predict` with fewer rows."""
-    described = describe_predict(service)
-    schema = described["requestBody"]["content"]["application/json"]["schema"]
-    for form in schema.get("anyOf", [schema]):
-        form["properties"]["rows"]["maxItems"] = MOST_ROWS
-    return {
-        **described,
-        "summary": summarize(Routes.explain),
-        "operationId": "explain",
-        "responses": {
-            "200": {"description": ANSWER},
-            **describe_refusals(400, 415, 422),
-            "409": {"description": "the release has no background rows"},
-            "413": {"description": f"more than {MOST_ROWS} rows, or too many bytes"},
-            "429": {"description": "too many requests wait to be explained"},
-        },
-    }
-
-
-def describe_invocation() -> dict[str, Any]:
-    """Return the description of the body of `/invocations`, one of MLflow's forms."""
-    rows = {"type": "array", "items": {"type": "object"}, "minItems": 1}
-    split = {
-        "type": "object",
-        "properties": {
-            "columns": {"type": "array", "items": {"type": "string"}},
-            "data": {"type": "array", "items": {"type": "array"}},
-        },
-        "required": ["columns", "data"],
-    }
-    by_form = {"dataframe_split": split, "dataframe_records": rows, "instances": rows, "inputs": {}}
-    forms = [
-        {"type": "object", "properties": {name: by_form[name], "params": {}}, "required": [name]} for name in FORMS
-    ]
-    content = {"application/json": {"schema": {"anyOf": forms}}, "text/csv": {"schema": {"type": "string"}}}
-    return {"required": True, "content": content}
-
-
-def describe_refusals(*statuses: int) -> dict[str, Any]:
-    """Return the responses to requests that are refused."""
-    meanings = {
-        400: "the body cannot be read, or a row is not as the model takes it",
-        404: "the model joins no such table",
-        413: "too many rows or bytes",
-        415: "another content type, or a compressed body",
-        422: "what is wrong, by row and column",
-    }
-    return {str(status): {"description": meanings[status]} for status in statuses}
