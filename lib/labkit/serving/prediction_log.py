@@ -8,8 +8,9 @@ go when all together exceed the limit.
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ CANARY = "canary"
 """Role of rows that a challenger answered; absent otherwise."""
 
 
-class Line(msgspec.Struct, omit_defaults=True):
+class Line(msgspec.Struct, omit_defaults=True, gc=False):
     """One predicted row."""
 
     id: str
@@ -63,6 +64,7 @@ class PredictionLog:
         self.encoder = msgspec.json.Encoder()
         self.pending: list[bytes] = []
         self.n_bytes = 0
+        self.now, self.time = 0, ""
         self.lock = threading.Lock()
         self.handle: int | None = None
         self.opened_at = self.written = 0.0
@@ -88,27 +90,34 @@ class PredictionLog:
         role
             `CANARY` if a challenger answered.
         """
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        probabilities, threshold = named.get("probabilities"), named.get("threshold")
+        now, version, digest, threshold = self.find_time(), model["version"], model["digest"], named.get("threshold")
+        predictions = named["predictions"]
+        probabilities = named.get("probabilities") or repeat(None)
         self.add_lines(
-            Line(
-                f"{id}-{number}", now, model["version"], model["digest"], prediction, row,
-                None if probabilities is None else probabilities[number], threshold, role,
-            )
-            for number, (row, prediction) in enumerate(zip(rows, named["predictions"], strict=True))
-        )  # fmt: skip
+            [
+                Line(f"{id}-{number}", now, version, digest, prediction, row, known, threshold, role)
+                for number, (row, prediction, known) in enumerate(zip(rows, predictions, probabilities, strict=False))
+            ]
+        )
 
-    def add_lines(self, lines: Iterable[Line]) -> None:
+    def find_time(self) -> str:
+        """Return the time, which is written anew once a millisecond."""
+        now = int(time.time() * 1000)
+        if now != self.now:
+            written = datetime.fromtimestamp(now // 1000, UTC).replace(microsecond=now % 1000 * 1000)
+            self.now, self.time = now, written.isoformat(timespec="milliseconds")
+        return self.time
+
+    def add_lines(self, lines: Sequence[Line]) -> None:
         """Add rows, encoded at once: kept as objects they would cost more than their encoding."""
-        encoded = [self.encoder.encode(line) for line in lines]
-        content = b"\n".join([*encoded, b""])
+        content = self.encoder.encode_lines(lines)
         with self.lock:
             if self.n_bytes + len(content) > MOST_PENDING_BYTES:
-                self.counter.add(f"{self.counts}_dropped", len(encoded))
+                self.counter.add(f"{self.counts}_dropped", len(lines))
                 return
             self.pending.append(content)
             self.n_bytes += len(content)
-        self.counter.add(f"{self.counts}_rows", len(encoded))
+        self.counter.add(f"{self.counts}_rows", len(lines))
 
     def write_on(self) -> None:
         """Write what is pending until the log is closed."""

@@ -197,13 +197,14 @@ class Shadow:
         """Log predictions, shape (n_rows, n_classes) or (n_rows,), for lines of the log."""
         named = challenger.name_predictions(predicted)
         probabilities = named.get("probabilities") or [None] * len(entries)
-        self.log.add_lines(
+        lines = [
             Line(
                 entry["id"], entry["time"], challenger.version, challenger.digest, prediction,
                 probabilities=probability, threshold=named.get("threshold"),
             )
             for entry, prediction, probability in zip(entries, named["predictions"], probabilities, strict=True)
-        )  # fmt: skip
+        ]  # fmt: skip
+        self.log.add_lines(lines)
 
     def close(self) -> None:
         """Predict what the workers have still written, and write everything."""
