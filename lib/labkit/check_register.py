@@ -126,8 +126,8 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK505": Definition(
         "Gain over plain LightGBM", "How good it is",
-        "Features, choice of model and tuning have not been shown to be worth their cost.",
-        "Consider the simpler model.",
+        "What was done beyond plain LightGBM has not been shown to be worth its cost.",
+        "Prefer the simpler of the two.",
     ),
     "LK506": Definition(
         "Holdout against cross-validation", "How good it is",
@@ -155,7 +155,8 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK511": Definition(
         "Differences between groups on the holdout", "Where it is weak",
-        "The model treats groups of a declared column differently by more than is accepted, so the gate refuses it.",
+        "The model is shown to treat groups of a declared column differently by more than is accepted, so the gate "
+        "refuses it.",
         "Examine the groups, or raise `evaluation.gate.fairness.most_difference` for a reason.",
     ),
     "LK601": Definition(
@@ -194,7 +195,7 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK608": Definition(
         "Differences between groups", "The gate",
-        "The model treats some groups differently.",
+        "The model is shown to treat some groups differently by more than is accepted, so it must not be published.",
         "Examine the groups; see `evaluation.gate.fairness`.",
     ),
     "LK609": Definition(

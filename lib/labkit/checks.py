@@ -41,7 +41,8 @@ class CheckResult:
     evidence
         What was measured, in a few words, with numbers; no final full stop. For muted checks it ends with the reason.
     own
-        Words of a check of the user's own, which is not in the register.
+        Words in place of those of the register: of a check of the user's own, which is not in it, or of a check whose
+        consequence and remedy depend on what was found.
     """
 
     code: str
@@ -51,14 +52,14 @@ class CheckResult:
 
     def __post_init__(self) -> None:
         """Refuse codes and statuses that do not exist."""
-        if self.own is None and self.code not in REGISTER:
+        if self.code not in REGISTER and (self.own is None or not re.fullmatch(OWN_CHECK_CODE, self.code)):
             raise DataError(f"no check {self.code!r}: {name_nearest(self.code, REGISTER)}")
         if self.status not in STATUSES:
             raise DataError(f"check {self.code}: no status {self.status!r}: use one of {', '.join(STATUSES)}")
 
     @property
     def definition(self) -> Definition:
-        """Its words: those of the register, or the user's own."""
+        """Its words: its own, or those of the register."""
         return self.own or REGISTER[self.code]
 
     @property
@@ -101,9 +102,12 @@ class CheckResult:
             The content has another structure, or an unknown code.
         """
         try:
-            is_own = re.fullmatch(OWN_CHECK_CODE, content["code"]) is not None
-            own = Definition(**{one.name: content[one.name] for one in fields(Definition)}) if is_own else None
-            return cls(content["code"], content["status"], content["evidence"], own)  # type: ignore[arg-type]
+            code, words = content["code"], [one.name for one in fields(Definition)]
+            is_own = re.fullmatch(OWN_CHECK_CODE, code) is not None
+            has_words = is_own or all(name in content for name in words)
+            own = Definition(**{name: content[name] for name in words}) if has_words else None
+            kept = None if own == REGISTER.get(code) else own
+            return cls(code, content["status"], content["evidence"], kept)  # type: ignore[arg-type]
         except KeyError as error:
             raise DataError(f"the result of a check has no {error}: run the stage that made it again") from error
 

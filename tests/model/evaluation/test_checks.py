@@ -35,6 +35,7 @@ from labkit.model.evaluation.method_checks import (
     list_training_checks,
     list_wrangling_checks,
 )
+from labkit.model.evaluation.plain_check import check_plain
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.params.evaluation import Fairness
@@ -417,7 +418,7 @@ def test_the_evaluation_lists_the_gate_and_its_own_checks_by_code(params: Params
         ours=ours,
         value=Interval(0.9, 0.85, 0.95),
         gain_over_plain=Interval(-0.1, -0.2, -0.05),
-        cross_validated=0.9,
+        choice={"model": "linear", "scores": {"cv_roc_auc": 0.9}},
         worst_slices=[{"slice": "a below 3", "metric": 0.6, "metric_elsewhere": 0.75}],
         blocks=make_rows(300),
     )
@@ -439,3 +440,30 @@ def test_times_and_target_are_no_inputs_of_the_split_checks(params: Params) -> N
     now = pd.Timestamp("2026-01-01", tz="UTC")
     parts = {name: part.assign(**{PREDICT_AT: now, OUTCOME_KNOWN_AT: now}) for name, part in make_parts(params).items()}
     assert find_status(list_wrangling(params, parts), "LK205") == "passed"
+
+
+@pytest.mark.parametrize(
+    ("choice", "features", "high", "cost", "remedy"),
+    [
+        ({"model": "linear"}, {}, 0.1, "Choice of model has not", "Keep it: `linear` is simpler than LightGBM."),
+        (
+            {"model": "linear"}, {"expressions": {"c": "a / b"}}, 0.1, "New features and choice of model have not",
+            "Keep it: `linear` is simpler than LightGBM. Try it without new features.",
+        ),
+        (
+            {"model": "blend", "settings": {"alpha": 1}}, {}, 0.1, "Choice of model and tuning have not",
+            "Consider LightGBM alone, `training.models: [lightgbm]`, if it is simpler. Try it without tuning.",
+        ),
+        ({"model": "lightgbm", "settings": {"n": 1}}, {}, 0.1, "Tuning has not", "Try it without tuning."),
+        ({"model": "linear"}, {}, -0.1, "Choice of model has not", "Let `lightgbm` compete in `training.models`."),
+    ],
+)  # fmt: skip
+def test_words_about_plain_lightgbm_follow_from_the_choice(
+    params: Params, choice: dict[str, Any], features: dict[str, Any], high: float, cost: str, remedy: str
+) -> None:
+    declared = params.model_copy(update={"features": Features(**features)})
+    found = check_plain(declared, Interval(-0.05, -0.2, high), choice)
+    assert found.status == ("issue" if high < 0 else "warning")
+    assert found.consequence.startswith(cost)
+    assert found.remedy == remedy
+    assert CheckResult.from_dict(found.to_dict()) == found, "the words are kept where the result is stored"

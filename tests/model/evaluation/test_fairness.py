@@ -5,13 +5,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.checks import REGISTER
+from labkit.checks import REGISTER, CheckResult
 from labkit.model.evaluation.blocks import make_rows
-from labkit.model.evaluation.fairness import measure_groups
+from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.fairness import Difference, measure_groups
 from labkit.model.evaluation.gate import Check
-from labkit.model.evaluation.method_checks import list_group_checks
+from labkit.model.evaluation.gate_limits import check_fairness
+from labkit.model.evaluation.method_checks import from_gate, list_group_checks
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.release.performance import list_groups
+from labkit.params.evaluation import Fairness
 from labkit.view.decision_plots import tabulate_groups
 
 N_ROWS = 1000
@@ -73,4 +76,23 @@ def test_difference_beyond_the_limit_is_an_issue_of_the_evaluation() -> None:
     found = [one for check in checks for one in list_group_checks(check)]
     assert [one.status for one in found] == ["issue", "warning", "passed"]
     assert {one.code for one in found} == {"LK511"} <= {*REGISTER}
+
+
+def test_consequence_of_a_difference_depends_on_whether_it_is_shown() -> None:
+    limits = Fairness(columns=("region",), most_difference=0.1)
+
+    def check(low: float, high: float) -> CheckResult:
+        found = Difference("region", "mean error", ("north", 0.5), ("south", 0.2), Interval(0.3, low, high), 0)
+        (result,) = list_group_checks(check_fairness([found], limits, confidence=0.95))
+        return CheckResult.from_dict(result.to_dict())
+
+    shown, unsure = check(0.2, 0.4), check(0.01, 0.5)
+    assert (shown.status, unsure.status) == ("issue", "warning")
+    assert "is shown to treat groups" in shown.consequence
+    assert "refuses it" in shown.consequence
+    assert "may be chance, and it does not block" in unsure.consequence
+    assert "refuse" not in unsure.consequence
+    assert from_gate(check_fairness([], limits, confidence=0.95)).code == "LK608"
+    (small,) = list_group_checks(check_fairness([], limits, confidence=0.95))
+    assert small.consequence.startswith("How the model treats groups with few rows is not known")
     assert list_group_checks(None) == []

@@ -31,6 +31,9 @@ from labkit.params.evaluation import Fairness, Gate
 from labkit.params.experiment import Params
 from labkit.units import format_confidence, format_count, format_significant
 
+GROUPS_DIFFER = "groups differ"
+"""Beginning of the warning about a difference that may be too large."""
+
 
 def check_required_value(metric: str, value: float, gate: Gate) -> list[Check]:
     """Check whether the metric reaches the required value; no check if none is required."""
@@ -239,7 +242,7 @@ def check_fairness(
         evidence += f"; {format_count(n_small, 'group')} with fewer than {FEWEST_ROWS_OF_GROUP} rows left out"
     if left_out:
         evidence += f"; not compared, as {small}: {list_briefly(left_out)}"
-    warnings = [f"groups differ by {worst[0].column}, {judged[0][1]}"] if beyond and not shown else []
+    warnings = [f"{GROUPS_DIFFER} by {worst[0].column}, {judged[0][1]}"] if beyond and not shown else []
     warnings += ["some groups too small to compare"] if left_out else []
     return Check(name, not shown, evidence, warning="; ".join(warnings))
 

@@ -4,13 +4,14 @@ Each function makes results of `labkit.checks` from what a notebook has computed
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from labkit.checks import CheckResult, Status, make_check
+from labkit.checks import REGISTER, CheckResult, Status, make_check
 from labkit.data.quality.copies import COPY, EXPLAINS, FINER, NEAR_COPY, RANGES
 from labkit.data.quality.missingness import FILLED_AFTER, FILLED_WITH
 from labkit.data.split import PARTS
@@ -20,8 +21,10 @@ from labkit.errors import list_briefly
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval
-from labkit.model.evaluation.gate import Check, Decision, check_parity, describe_paired
+from labkit.model.evaluation.gate import Check, Decision, check_parity
+from labkit.model.evaluation.gate_limits import GROUPS_DIFFER
 from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses, is_greater_better
+from labkit.model.evaluation.plain_check import check_plain
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.experiment import Params
 from labkit.params.subject import GENERIC, Subject
@@ -55,6 +58,8 @@ GATE_CODES = {
     "calibrated well enough": "LK610",
 }
 """Code of each check of the gate, by its name."""
+OF_GROUPS = {"LK511", "LK608"}
+"""Checks of the differences between declared groups."""
 NOT_APPLICABLE = {"LK502": "rows have no time", "LK504": "the target is a number"}
 """Why a check is absent from the decision of the gate, by its code."""
 
@@ -215,7 +220,7 @@ def list_evaluation_checks(
     ours: Predictions,
     value: Interval,
     gain_over_plain: Interval | None,
-    cross_validated: float | None,
+    choice: Mapping[str, Any],
     worst_slices: Sequence[Mapping[str, Any]],
     blocks: Blocks,
 ) -> list[CheckResult]:
@@ -225,26 +230,20 @@ def list_evaluation_checks(
     ----------
     value, gain_over_plain
         The metric with its interval, and the paired gain over plain LightGBM; None without that baseline.
-    cross_validated
-        Mean of the metric in cross-validation; None if it is not known.
+    choice
+        The chosen candidate with its metric in cross-validation; see
+        `labkit.model.training.selection.Choice.to_dict`.
     worst_slices
         Groups of rows that stand out as worse, as lines of `labkit.model.evaluation.slices.find_worst_slices`.
     blocks
         Blocks of the holdout rows that are resampled together.
     """
-    metric, sure = params.training.metric, params.evaluation.confidence
+    metric = params.training.metric
     results = [from_gate(check) for check in decision.checks]
     made = {result.code for result in results}
     results += [make_check(code, None, why) for code, why in NOT_APPLICABLE.items() if code not in made]
-    if gain_over_plain is None:
-        results.append(make_check("LK505", None, "there is no raw column to fit plain LightGBM on"))
-    else:
-        evidence = describe_paired(metric, "plain LightGBM", gain_over_plain, sure)
-        is_worse = gain_over_plain.high < 0
-        results.append(
-            make_check("LK505", gain_over_plain.low > 0, evidence, failed="issue" if is_worse else "warning")
-        )
-    results.append(check_confirmed(metric, value, cross_validated))
+    results.append(check_plain(params, gain_over_plain, choice))
+    results.append(check_confirmed(metric, value, choice["scores"].get(f"cv_{metric}")))
     results += [check_bias(ours, blocks), check_confidence(ours, blocks)]
     named = list_briefly(describe_groups(worst_slices, metric), most=3) or "none of the groups that were tried"
     results.append(make_check("LK508", not len(worst_slices), named))
@@ -284,7 +283,20 @@ def from_gate(check: Check, *, code: str = "") -> CheckResult:
         Its code where the evaluation shows the check already.
     """
     status: Status = "issue" if not check.passed else "warning" if check.warning else "passed"
-    return CheckResult(code or GATE_CODES[check.name], status, check.evidence)
+    code = code or GATE_CODES[check.name]
+    consequence = describe_unsure_groups(check) if code in OF_GROUPS and status == "warning" else ""
+    own = replace(REGISTER[code], consequence=consequence) if consequence else None
+    return CheckResult(code, status, check.evidence, own)
+
+
+def describe_unsure_groups(check: Check) -> str:
+    """Return what follows if groups may differ by too much, or cannot be compared: the gate refuses neither."""
+    if GROUPS_DIFFER in check.warning:
+        return (
+            "On these rows groups differ by more than is accepted, but the interval of the difference includes the "
+            "limit: it may be chance, and it does not block the release."
+        )
+    return "How the model treats groups with few rows is not known; it does not block the release."
 
 
 def list_release_checks(parity: Mapping[str, Any]) -> list[CheckResult]:
