@@ -110,3 +110,6 @@ def test_slices_and_importance_name_the_first() -> None:
         "With x shuffled, roc_auc gets worse by 0.200, measured on 100 holdout rows. 1 of 2 features matters beyond random variation."
     ) in str(figure.get_label())
     assert "spread over 5 shuffles of these rows only" in str(figure.get_label())
+    assert "same permutation" not in str(figure.get_label())
+    families = evaluation_plots.plot_importance(frame, "roc_auc", n_rows=100, most=5, noun="family")
+    assert "a family can matter less than one of its columns" in str(families.get_label())

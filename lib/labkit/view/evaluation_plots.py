@@ -215,6 +215,11 @@ def plot_importance(
     fact += f"{felt} of {count(len(frame), noun, several)} {'matters' if felt == 1 else 'matter'} "
     fact += f"beyond random variation. Lines show the spread over {N_SHUFFLES} shuffles of these {subject.rows} only, "
     fact += "not over others."
+    if noun == "family":
+        fact += (
+            " The columns of a family are shuffled by the same permutation, so relations among them remain: a family "
+        )
+        fact += "can matter less than one of its columns."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         figure.table = shown[["column", "loss", "low", "high"]]

@@ -93,7 +93,9 @@ def test_ablation_shows_what_a_family_adds_with_its_interval() -> None:
     assert lines.loc["history", "gain"] == pytest.approx(lines.loc["history", "with"] - lines.loc["history", "without"])
     assert lines.loc["planes", "low"] <= 0
     assert lines.loc["weather", "gain"] < 0.1, "the expression holds the same"
-    assert describe_ablation(found, "history").startswith("With history r2 on the validation rows is better by ")
+    assert describe_ablation(found, "history").startswith(
+        "With history, the r2 of a plain LightGBM on the validation rows is better by "
+    )
     assert describe_ablation(found, "nothing") == ""
     label = plot_ablation(found).get_label()
     assert "A plain LightGBM with all features against one without each family" in label

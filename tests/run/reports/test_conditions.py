@@ -104,3 +104,22 @@ def test_conditions_of_the_notebooks_name_parameters(path: Path) -> None:
     select_cells(cells, params)
     tags = {tag for cell in cells for tag in list_tags(cell)} - {"parameters", "appendix"}
     assert all(tag.startswith((IF, UNLESS)) for tag in tags)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "sentence", "shown_for"),
+    [
+        ("02_wrangling", "under the random split it is fitted to some of them", {"flights"}),
+        ("03_features", "A feature is computed from one row alone", {"flights", "diabetes", "breast_cancer"}),
+        ("03_features", "Only histories also use other", {"flights"}),
+        ("03_features", "The metric is R², whatever", {"diabetes"}),
+        ("04_training", "They are not entirely unused", {"flights", "diabetes", "breast_cancer"}),
+        ("05_evaluation", "what a random split would have claimed", {"flights"}),
+        ("05_evaluation", "compared the columns (LK205)", {"diabetes", "breast_cancer"}),
+        ("05_evaluation", "The model was neither fitted nor chosen on the holdout", {"flights", "diabetes", "breast_cancer"}),
+    ],
+)  # fmt: skip
+def test_page_states_what_each_part_of_the_rows_is_used_for(notebook: str, sentence: str, shown_for: set[str]) -> None:
+    path = ROOT / "notebooks" / f"{notebook}.ipynb"
+    pages = {name: "\n".join(find_prose(path, name).values()) for name in ("flights", "diabetes", "breast_cancer")}
+    assert {name for name, prose in pages.items() if sentence in " ".join(prose.split())} == shown_for
