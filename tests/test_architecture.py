@@ -122,6 +122,7 @@ ALLOWED = {
         "run.reports",
         "stages",
         "storage",
+        "view",
     },
     "reproduction": {
         "features",

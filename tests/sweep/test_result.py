@@ -1,5 +1,6 @@
 """The result of a sweep, as it is shown."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from labkit.cli.sweep import show_result
 from labkit.errors import ParamsError
 from labkit.sweep.result import Result, Row, find_page, save_result
+
+from tests.conftest import call_in_process
 
 OPTIMISTIC = "The best of 2 points was chosen by its score, so this score is optimistic, in cross-validation too"
 
@@ -44,6 +47,31 @@ def test_best_point_is_not_known_until_all_have_run() -> None:
         "its number"
     )
     assert left.find_row("2").number == 2
+
+
+def test_page_begins_with_the_best_point_and_what_it_beats(params_root: Path) -> None:
+    made = make_result(*(f"training.most_features={number}" for number in (3, 4, 5, 6)))
+    rows = [
+        replace(row, score=score, validation=1.25) for row, score in zip(made.rows, (1.0, 1.4, 1.5, 1.6), strict=True)
+    ]
+    save_result(replace(made, rows=(*rows, Row(5, ("training.most_features=7",), failure="stage training failed"))))
+    page = find_page("diabetes").read_text()
+    words = " ".join(re.sub("<[^>]+>", "", page).split())
+    assert "Point 1 is the best, with training.most_features=3: mae 1.00 ± 0.50 in cross-validation." in words
+    assert "On the validation rows, which had no part in the choice, it has 1.25." in words
+    assert "It is ahead of 1 of 3 other points by more than the standard deviation over its folds." in words
+    assert "It is not shown to be better than points 2 and 3." in words
+    assert "4 points by mae in cross-validation" in words
+    assert page.index("Point 1 is the best") < page.index("data:image/svg+xml") < page.index("Point 5 failed")
+
+
+def test_latest_sweep_is_shown_again(params_root: Path) -> None:
+    done = call_in_process(params_root, "sweep", "diabetes")
+    assert (done.returncode, "diabetes: no sweep yet: labkit sweep diabetes -S" in done.stderr) == (2, True)
+    save_result(make_result("features.most_categories=10", "features.most_categories=20"))
+    done = call_in_process(params_root, "sweep", "diabetes")
+    assert (done.returncode, "2 of 2 points done up to training" in done.stdout) == (0, True)
+    assert OPTIMISTIC in " ".join(done.stdout.split())
 
 
 def test_one_point_is_no_choice() -> None:

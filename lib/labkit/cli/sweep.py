@@ -50,7 +50,7 @@ def sweep(
 
     With --optuna, values may be ranges: 5..50, or 0.01..1:log for one in which each tenth counts as much. What points
     have in common runs once, and not at all if it is up to date. Nothing is published, and the checkout stays as it
-    is. The same command continues a sweep that was interrupted.
+    is. The same command continues a sweep that was interrupted; without parameters, the latest one is shown.
 
     \b
     labkit sweep diabetes -S training.models=[linear],[lightgbm] --jobs 1
@@ -58,6 +58,7 @@ def sweep(
     labkit sweep diabetes -S training.most_features=3..10 --optuna 20
     labkit sweep diabetes --adopt best
     """
+    from labkit.params.load import load_file
     from labkit.run.pipeline.progress import Progress
     from labkit.sweep import session
     from labkit.sweep.result import load_result
@@ -69,6 +70,11 @@ def sweep(
             session.adopt_point(experiment, adopt, Progress())
         if is_json:
             print_json(load_result(experiment).to_dict())
+        return
+    if not settings and not any(options.values()):
+        load_file(experiment)
+        latest = load_result(experiment)
+        print_json(latest.to_dict()) if is_json else show_result(latest)
         return
     if options["n_random"] and options["n_trials"]:
         raise click.UsageError("--random draws from all combinations, --optuna proposes points: give one of them")

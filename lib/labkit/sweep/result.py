@@ -16,7 +16,7 @@ from labkit.run.reports.render import render_page
 from labkit.storage.atomic import parse_json, write_json
 from labkit.storage.digests import digest
 from labkit.sweep.nodes import find_sweeps_dir
-from labkit.units import format_count, format_deviation, format_duration, format_interval
+from labkit.units import format_count, format_deviation, format_duration, format_interval, format_number
 
 if TYPE_CHECKING:
     from labkit.sweep.sweep import Sweep
@@ -44,6 +44,8 @@ class Row:
         Whether all its stages are done.
     score, deviation
         Mean and standard deviation of the metric over the folds of cross-validation; None without training.
+    validation
+        The metric on the validation rows; None without training.
     holdout
         The metric on the holdout rows and its confidence interval; empty if the sweep stopped before.
     keys
@@ -59,6 +61,7 @@ class Row:
     is_done: bool = False
     score: float | None = None
     deviation: float | None = None
+    validation: float | None = None
     holdout: tuple[float, ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -199,6 +202,7 @@ def make_sweep_result(sweep: "Sweep", run: str, metric: str, *, n_trials: int | 
                 is_done=len(one.nodes) == len(sweep.stages),
                 score=found.get(f"cv_{metric}"),
                 deviation=found.get(f"cv_{metric}_std"),
+                validation=found.get(f"validation_{metric}"),
                 holdout=tuple(held),
                 keys={stage: node.key for stage, node in one.nodes.items()},
                 seconds=sum(node.seconds for node in one.nodes.values()),
@@ -240,12 +244,18 @@ def save_result(result: Result) -> None:
     write_json(find_sweeps_dir(result.experiment) / LATEST, result.to_dict())
     headings, cells = result.list_columns(), result.list_cells()
     lines = [
+        *describe_best_point(result),
+        "",
+        draw_points(result),
+        "",
+        result.describe_choice(),
+        "",
+        "## Points",
+        "",
         result.describe(),
         "",
         "The points are ranked by the mean over the folds of cross-validation, shown with the standard deviation: the "
-        "holdout rows have no part in the choice. Points that lie closer together are not shown to differ.",
-        "",
-        result.describe_choice(),
+        "holdout rows have no part in the choice.",
         "",
         f"| {' | '.join(map(escape, headings))} |",
         f"|{'---|' * len(headings)}",
@@ -258,6 +268,58 @@ def save_result(result: Result) -> None:
     render_page(
         find_page(result.experiment), title=f"{result.experiment}: a sweep", markdown="\n".join(lines), run=result.run
     )
+
+
+def describe_best_point(result: Result) -> list[str]:
+    """Return the best point and what it beats, as paragraphs; none without a score."""
+    ranked = [row for row in result.rows if row.is_done and row.score is not None]
+    if not ranked:
+        return []
+    best, *others = ranked
+    lines = [
+        f"**Point {best.number} is the best, with {escape(', '.join(best.settings))}: {escape(result.metric)} "
+        f"{best.describe_score()}** in cross-validation."
+    ]
+    if best.validation is not None:
+        lines[0] += (
+            f" On the validation rows, which had no part in the choice, it has {format_number(best.validation)}."
+        )
+    if others:
+        margin = best.deviation or 0.0
+        close = [row.number for row in others if abs((row.score or 0.0) - (best.score or 0.0)) <= margin]
+        lines += [
+            "",
+            f"It is ahead of {len(others) - len(close)} of {format_count(len(others), 'other point')} by more than the "
+            "standard deviation over its folds."
+            + (f" It is not shown to be better than {name_points(sorted(close))}." if close else ""),
+        ]
+    return lines
+
+
+def name_points(numbers: Sequence[int]) -> str:
+    """Return the numbers of points as words.
+
+    >>> name_points([2]), name_points([2, 5])
+    ('point 2', 'points 2 and 5')
+    """
+    from labkit.view.prose import join_names
+
+    return f"{'point' if len(numbers) == 1 else 'points'} {join_names(numbers, most=6)}"
+
+
+def draw_points(result: Result) -> str:
+    """Return the plot of the points as HTML; empty if fewer than two have a score."""
+    ranked = [row for row in result.rows if row.is_done and row.score is not None]
+    if len(ranked) < 2:
+        return ""
+    import pandas as pd
+
+    from labkit.view.style import render_figure
+    from labkit.view.sweep_plots import plot_points_of_sweep
+
+    values = [[setting.partition("=")[2] for setting in row.settings] for row in ranked]
+    points = pd.DataFrame(values, columns=result.list_names(), index=[row.number for row in ranked])
+    return render_figure(plot_points_of_sweep(points, [row.score or 0.0 for row in ranked], result.metric))
 
 
 def load_result(experiment: str) -> Result:
