@@ -79,5 +79,5 @@ def write_section(title: str, content: str) -> None:
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else head
     parts = old.split("\n## ")
     kept = [part for part in parts[1:] if not part.startswith(f"{title}\n")]
-    sections = sorted([*kept, f"{title}\n\n{content.strip()}\n"])
+    sections = sorted([*kept, f"{title}\n\n{content.strip()}\n"], key=lambda part: int(part.partition(".")[0]))
     RESULTS.write_text("\n## ".join([parts[0].rstrip() + "\n", *sections]), encoding="utf-8")
