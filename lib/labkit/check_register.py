@@ -75,6 +75,21 @@ REGISTER: dict[str, Definition] = {
         "What looked wrong in the data is still in the training rows.",
         "Declare the fix that the table of findings names, or leave it deliberately.",
     ),
+    "LK301": Definition(
+        "Families that do harm", "Are they worth it?",
+        "A family of features may cost more than it gains: LightGBM predicts the validation rows better without it.",
+        "Leave the family out and compare in cross-validation; another kind of model may still use it.",
+    ),
+    "LK302": Definition(
+        "New columns beyond their range in training", "Are they worth it?",
+        "The model has not learned from such values: it extrapolates, or predicts as at the edge of what it knows.",
+        "Leave them out, or use features whose values recur, such as the weekday in place of the day of the year.",
+    ),
+    "LK303": Definition(
+        "New columns that repeat raw ones", "Are they worth it?",
+        "The model gets the same information twice, and the importance of each of the two understates it.",
+        "Leave one of the two out: the new column, or the raw one with `features.drop`.",
+    ),
     "LK401": Definition(
         "Validation against cross-validation", "A check on the validation rows",
         "The cross-validated metric is too optimistic for new rows.",

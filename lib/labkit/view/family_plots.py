@@ -65,7 +65,7 @@ def describe_ablation(ablation: Ablation, family: str = ALL_NEW) -> str:
     if not len(found):
         return ""
     gain, low, high = (float(found[name].iloc[0]) for name in ("gain", "low", "high"))
-    lead = f"With {family}, the {metric} of a plain LightGBM on the validation rows is"
+    lead = f"With {family}, the {metric} of LightGBM with its defaults on the validation rows is"
     others = [escape(name) for name in list_harmful(ablation) if name != family]
     note = f" Beyond random variation it is worse with {join_names(others)} than without." if others else ""
     shown, first, last = format_difference_alike(gain, low, high)

@@ -94,7 +94,7 @@ def test_ablation_shows_what_a_family_adds_with_its_interval() -> None:
     assert lines.loc["planes", "low"] <= 0
     assert lines.loc["weather", "gain"] < 0.1, "the expression holds the same"
     assert describe_ablation(found, "history").startswith(
-        "With history, the r2 of a plain LightGBM on the validation rows is better by "
+        "With history, the r2 of LightGBM with its defaults on the validation rows is better by "
     )
     assert describe_ablation(found, "nothing") == ""
     label = plot_ablation(found).get_label()
