@@ -62,6 +62,8 @@ def test_axes_show_units() -> None:
     median = Predictions(ONE.y_true, np.full(len(ONE.y_true), 7.0))
     curves = read(model_plots.plot_curves({"model": ONE, "dummy": median}, name="delay", subject=SUBJECT))
     assert ", by dummy (always 7) within " in curves
+    curves = read(model_plots.plot_curves({"model": ONE, "dummy": median}, name="delay", metric="mae", subject=SUBJECT))
+    assert ", by dummy (always 7, best for mae) within " in curves
     long = Subject("?", columns={"delay": ColumnMeaning(description="delay at the gate of the airport of arrival")})
     calibration = model_plots.plot_calibration(ONE, "delay", blocks=make_rows(len(ONE.y_true)), subject=long)
     assert "delay at the gate of the airport of\narrival, mean of the group" in calibration.axes[0].get_ylabel()

@@ -30,7 +30,9 @@ COLORS = {"model": ORANGE, "plain LightGBM": BLUE, DUMMY: GREY}
 NO_PREDICTION = "There is no row with a true value and a prediction that can be drawn."
 
 
-def plot_curves(models: Mapping[str, Predictions], *, name: str = "", subject: Subject = GENERIC) -> Figure:
+def plot_curves(
+    models: Mapping[str, Predictions], *, name: str = "", metric: str = "", subject: Subject = GENERIC
+) -> Figure:
     """Draw ROC and precision-recall curves, or the cumulative distribution of errors.
 
     Parameters
@@ -39,11 +41,13 @@ def plot_curves(models: Mapping[str, Predictions], *, name: str = "", subject: S
         Predictions by model, the chosen one first: names are those of `COLORS`.
     name
         Name of the target; errors are in its unit.
+    metric
+        The metric for which the constant of the dummy is the best.
     """
     with style():
         if next(iter(models.values())).classes:
             return plot_class_curves(models, subject)
-        return plot_error_curves(models, name, subject)
+        return plot_error_curves(models, name, metric, subject)
 
 
 def list_codes(predictions: Predictions) -> list[int]:
@@ -147,7 +151,7 @@ def plot_class_curve(axes: np.ndarray, predictions: Predictions, code: int, *, c
     axes[1].axhline(is_class.mean(), color=MUTED, linestyle="--", linewidth=1.2)
 
 
-def plot_error_curves(models: Mapping[str, Predictions], target: str, subject: Subject) -> Figure:
+def plot_error_curves(models: Mapping[str, Predictions], target: str, metric: str, subject: Subject) -> Figure:
     """Draw the share of rows predicted within each error, by model.
 
     The regression error characteristic of Bi and Bennett (ICML 2003).
@@ -162,7 +166,8 @@ def plot_error_curves(models: Mapping[str, Predictions], target: str, subject: S
     fact = f"Half of the {subject.rows} are predicted within {format_number(middle[first])}"
     for name in others:
         constant = float(known[name].y_pred[0]) if len(set(known[name].y_pred.tolist())) == 1 else None
-        always = f" (always {format_number(constant)})" if constant is not None else ""
+        best = f", best for {metric}" if metric and name == DUMMY else ""
+        always = f" (always {format_number(constant)}{best})" if constant is not None else ""
         fact += f", by {name}{always} within {format_number(middle[name])}"
     figure, (axes,) = make_figure(title, f"{fact}.", form="Curves", height=3.1)
     for name, values in reversed(errors.items()):

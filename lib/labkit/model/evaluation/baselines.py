@@ -84,6 +84,11 @@ def predict_dummies(dummies: Mapping[str, Any], y_true: pd.Series, *, target: Ta
     return {name: compute_predictions(y_true, dummy, nothing, target) for name, dummy in dummies.items()}
 
 
+def tabulate_constant(dummy: Predictions) -> dict[str, float]:
+    """Return the number that a dummy always predicts, as a cell of a table; empty for classes."""
+    return {} if dummy.classes or not len(dummy.y_pred) else {"dummy always predicts": float(dummy.y_pred[0])}
+
+
 def fit_plain_lightgbm(frame: pd.DataFrame, names: list[str], *, target: Target, seed: int) -> PlainLightGBM | None:
     """Fit LightGBM on raw columns without times, which it does not accept; return None if no column is left.
 
