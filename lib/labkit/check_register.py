@@ -281,6 +281,11 @@ REGISTER: dict[str, Definition] = {
         "The model was not trained on a large part of the rows that there are.",
         "Add the new rows to the raw tables and run `labkit run`; the gate decides.",
     ),
+    "LK713": Definition(
+        "Rows as a whole", "What has changed",
+        "Columns occur together as they did not in the training rows, so the model predicts where it has not learned.",
+        "Look at the columns named and at what changed at the source; wait for true values before training again.",
+    ),
     "LK720": Definition(
         "Monitoring of the champion", "Age",
         "Nobody has looked at the rows of the model in service for long, so nothing that went wrong would be noticed.",

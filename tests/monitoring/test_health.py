@@ -48,6 +48,7 @@ def profile(release: Release) -> Profile:
         lambda: read_frame(rows, release.row_features),
         release.row_features,
         read_predictions=lambda: read_frame(rows, release.row_features, predictions=predictions),
+        n_sampled=4000,
     )
 
 
@@ -89,6 +90,24 @@ def test_inputs_alone_are_watched_and_units_stop(
     assert health.verdict == verdict
     assert codes.items() <= find_status(health).items(), health.reasons
     assert describe_health(health)["changes"]
+
+
+def test_combinations_of_columns_that_are_new_are_watched(release: Release, profile: Profile) -> None:
+    day = make_stream()["predict_at"].dt.floor("D")
+    cities = make_stream()["city"].groupby(day).transform(lambda one: one.sample(frac=1, random_state=0).to_numpy())
+    health = judge_rows(release, profile, make_stream().assign(city=cities))
+    assert (health.verdict, find_status(health)) == ("watch", {"LK713": "warning"})
+    [reason] = health.reasons
+    assert re.fullmatch(
+        r"Rows as a whole: 2026-04-04 to 2026-04-10: AUC 0\.\d\d \(0\.\d\d to 0\.\d\d\), mostly by "
+        r"'city', 'distance'; 0\.5\d is usual in the reference, 0\.\d\d its largest",
+        reason,
+    ), reason
+    found = json.loads(json.dumps(describe_health(health)["row_comparison"], allow_nan=False))
+    assert [one["alarms"] for one in found["stretches"]] == [True]
+    assert [one["column"] for one in found["stretches"][0]["columns"]] == ["city", "distance"]
+    with pytest.raises(ValidationError, match="rows that can be told from the reference alone do not show"):
+        make_policy(LK713={"action": "retrain"})
 
 
 def test_reason_names_column_effect_and_day(release: Release, profile: Profile) -> None:
@@ -162,7 +181,7 @@ def test_rules_of_the_params_decide_what_follows(release: Release, profile: Prof
         ("LK704", {"action": "retrain"}, "LK704: changed distributions alone do not show that the model got worse"),
         ("LK709", {"action": "stop"}, "only `action: watch` is possible"),
         ("LK701", {"action": "stop", "at_least": 0.1}, "LK701: `at_least` is for LK712"),
-        ("LK713", {"action": "watch"}, "String should match pattern"),
+        ("LK714", {"action": "watch"}, "String should match pattern"),
         ("LK712", {"action": "shout"}, "Input should be 'watch', 'retrain' or 'stop'"),
         ("LK712", {"action": "retrain", "in_a_row": 0}, "greater than or equal to 1"),
     ],
@@ -217,7 +236,7 @@ def test_rows_before_1970_are_counted(release: Release, profile: Profile) -> Non
 
 def test_one_row_is_not_judged_by_its_distribution(release: Release, profile: Profile) -> None:
     health = judge_rows(release, profile, make_stream().head(1))
-    assert find_skipped(health) == {"LK702", "LK704", "LK705", "LK706", "LK707"}
+    assert find_skipped(health) == {"LK702", "LK704", "LK705", "LK706", "LK707", "LK713"}
     assert "drift is not judged: too few rows to compare in 1 window" in health.notes
     assert (health.n_judged, health.is_drift_judged) == (0, False)
     assert list(find_status(health)) in ([], ["LK708"])
@@ -226,7 +245,7 @@ def test_one_row_is_not_judged_by_its_distribution(release: Release, profile: Pr
 def test_rows_of_today_alone_are_not_judged(release: Release, profile: Profile) -> None:
     rows = make_stream(1).assign(city="x", prediction=99.0)
     health = judge_rows(release, profile, rows, now=rows["predict_at"].iloc[-1].to_pydatetime())
-    assert find_skipped(health) == {"LK702", "LK704", "LK705", "LK706", "LK707", "LK708", "LK709"}
+    assert find_skipped(health) == {"LK702", "LK704", "LK705", "LK706", "LK707", "LK708", "LK709", "LK713"}
     assert "drift is not judged: no complete window to judge" in health.notes
     assert (health.n_judged, health.is_drift_judged) == (0, False)
     assert "Whether they have drifted was not judged" in describe_verdict(health)
@@ -244,7 +263,7 @@ def test_few_rows_without_times_are_not_judged(release: Release) -> None:
     )
     rows = make_stream(2).drop(columns="predict_at").assign(prediction=99.0)
     few = judge_rows(release, untimed, rows.head(120))
-    assert find_skipped(few) == {"LK702", "LK704", "LK705", "LK706", "LK707", "LK709"}
+    assert find_skipped(few) == {"LK702", "LK704", "LK705", "LK706", "LK707", "LK709", "LK713"}
     assert (few.n_judged, few.is_drift_judged) == (0, False)
     more = judge_rows(release, untimed, rows.head(300))
     assert (more.n_judged, more.is_drift_judged, find_status(more)) == (300, True, {"LK709": "warning"})

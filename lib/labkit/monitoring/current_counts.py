@@ -9,6 +9,7 @@ import numpy as np
 from labkit.monitoring.current_rows import Current, load_ranges
 from labkit.monitoring.reference_profile import PREDICTION, Profile, Reference
 from labkit.monitoring.row_batches import Batch, Coded, Column
+from labkit.monitoring.row_sample import RowSample, Sampler
 from labkit.monitoring.window_counts import NO_WINDOW, Counts, WindowCounter, Windows
 
 TOLERATED_AHEAD = np.timedelta64(1, "h")
@@ -29,6 +30,8 @@ class Counted:
         Time of the latest row that is not later than now.
     inputs, predictions
         Counts by window.
+    sample
+        Some rows of each window, as many as the profile has; None if it has none.
     values
         By column and window, rows that have the column, those with a known value, and those with a value outside the
         plausible range, shape (3,); `NO_WINDOW` has the rows without a window.
@@ -43,6 +46,7 @@ class Counted:
     last: np.datetime64 | None = None
     inputs: Counts | None = None
     predictions: Counts | None = None
+    sample: RowSample | None = None
     values: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     unseen: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -75,6 +79,7 @@ def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
     windows, found = profile.inputs.windows, Counted()
     inputs = WindowCounter(profile.inputs.layout)
     predictions = WindowCounter(profile.predictions.layout) if profile.predictions else None
+    sampler = Sampler(profile.inputs.layout, profile.sample.quota, seed=0) if profile.sample else None
     ranges, latest = load_ranges(current.release), np.datetime64(now.replace(tzinfo=None), "us")
     end = profile.seen_until
     for batch in current.read():
@@ -92,10 +97,13 @@ def count_current(current: Current, profile: Profile, now: datetime) -> Counted:
             found.n_timeless += batch.n_rows if batch.times is None else int(np.isnat(batch.times).sum())
         found.add_values(batch.columns, numbers, ranges)
         inputs.add(batch.columns, numbers)
+        if sampler is not None:
+            sampler.add(batch.columns, numbers)
         if predictions is not None and batch.predictions is not None:
             predictions.add({PREDICTION: batch.predictions}, numbers)
     found.inputs, found.unseen = inputs.get_counts(), inputs.unseen
     found.predictions = predictions.get_counts() if predictions is not None and predictions.windows else None
+    found.sample = sampler.get_sample() if sampler is not None else None
     return found
 
 

@@ -6,7 +6,7 @@ season. `stop` is for rows that the model cannot be right about: broken contract
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from labkit.checks import CheckResult, sort_by_weight
 from labkit.monitoring.current_counts import choose_windows_to_judge, count_current
 from labkit.monitoring.current_rows import Current
+from labkit.monitoring.domain_classifier import RowComparison, compare_rows
 from labkit.monitoring.drift import Drift, measure_drift
 from labkit.monitoring.health_checks import (
     check_age,
@@ -23,6 +24,7 @@ from labkit.monitoring.health_checks import (
     check_inputs,
     check_predictions,
     check_readable,
+    check_rows,
     check_traffic,
     check_units,
     is_compared,
@@ -54,6 +56,8 @@ class Health:
         How rows are divided; None without a reference profile.
     drift, predictions
         Comparison of inputs and of predictions with the reference; None if there is nothing to compare.
+    rows
+        Comparison of whole rows with the reference.
     actions
         What follows from each check that needs attention, by code.
     ranges
@@ -71,6 +75,7 @@ class Health:
     units: Sequence[UnitChange]
     ranges: Sequence[str]
     notes: Sequence[str]
+    rows: RowComparison = field(default_factory=RowComparison)
 
     @property
     def is_drift_judged(self) -> bool:
@@ -123,12 +128,14 @@ def judge(
     if profile.predictions is not None and counted.predictions is not None:
         taken = counted.predictions.take(np.isin(counted.predictions.numbers, chosen.numbers))
         predictions = measure_drift(profile.predictions, taken, pending=before.get("predictions"))
+    rows = compare_rows(profile.inputs, profile.sample, counted.sample, chosen)
     units = find_unit_changes(profile.inputs, profile.relations, drift)
     checks = [
         check_inputs(current, counted, profile, judged=chosen.numbers.tolist(), is_recent=bool(most)),
         check_units(units, drift, profile),
         check_traffic(current, counted, profile, now),
         *check_changes(drift, profile, counted.unseen),
+        check_rows(rows, drift, profile),
         check_predictions(predictions, profile),
         check_readable(current, counted),
         check_age(profile, counted, last_check, now),
@@ -147,6 +154,7 @@ def judge(
         units=units,
         ranges=list_range_breaks(profile.inputs, chosen),
         notes=list_remarks(current, profile, drift),
+        rows=rows,
     )
 
 
@@ -208,6 +216,23 @@ def describe_health(health: Health) -> dict[str, Any]:
             }
             for change in (drift.changes if drift else ()) if windows
         ],
+        "row_comparison": None if windows is None else describe_comparison(health.rows, windows),
         "outside_range": list(health.ranges),
         "notes": list(health.notes),
     }  # fmt: skip
+
+
+def describe_comparison(found: RowComparison, windows: Windows) -> dict[str, Any] | None:
+    """Return a comparison of whole rows as plain data; None if nothing was compared."""
+    if not found.stretches:
+        return None
+    stretches = [
+        {
+            "first_window": windows.name(one.first), "last_window": windows.name(one.last),
+            "roc_auc": one.area.to_dict(), "z": one.score, "alarms": one.is_alarm,
+            "columns": [{"column": name, "loss": loss} for name, loss in one.columns],
+        }
+        for one in found.stretches
+    ]  # fmt: skip
+    usual = {"usual": float(np.median(found.areas)), "largest_usual": float(found.areas.max())}
+    return {**usual, "stretches": stretches, "left_out": list(found.left_out)}

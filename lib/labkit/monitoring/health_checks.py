@@ -7,9 +7,11 @@ import numpy as np
 
 from labkit.checks import CheckResult, make_check
 from labkit.errors import list_briefly
+from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.release.contract_changes import allows_missing, load_columns
 from labkit.monitoring.current_counts import Counted
 from labkit.monitoring.current_rows import Current
+from labkit.monitoring.domain_classifier import RowComparison
 from labkit.monitoring.drift import FEWEST_KNOWN, LARGEST_SCORE, Change, Drift, Kind
 from labkit.monitoring.reference_profile import FEWEST_WINDOWS, Profile, Reference
 from labkit.monitoring.unit_changes import UnitChange
@@ -144,6 +146,28 @@ def check_changes(drift: Drift, profile: Profile, unseen: Mapping[str, Mapping[s
         else:
             made.append(make_check(code, not found, list_briefly(found) or describe_usual_windows(drift, kind)))
     return made
+
+
+def check_rows(found: RowComparison, drift: Drift, profile: Profile) -> CheckResult:
+    """Check whether a classifier tells rows as a whole from the reference."""
+    if not drift.usual:
+        return skip("LK713", profile.inputs, drift)
+    if not found.stretches:
+        return CheckResult("LK713", "skipped", found.reason)
+    windows, alarms = profile.inputs.windows, found.alarms
+    most = max(found.stretches, key=lambda one: one.area.value)
+    named = [
+        f"{windows.name(one.first)} to {windows.name(one.last)}: AUC {format_area(one.area)}"
+        + (f", mostly by {', '.join(repr(name) for name, _ in one.columns)}" if one.columns else "")
+        for one in alarms or [most]
+    ]
+    usual = f"{np.median(found.areas):.2f} is usual in the reference, {found.areas.max():.2f} its largest"
+    return make_check("LK713", not alarms, f"{list_briefly(named, most=2)}; {usual}")
+
+
+def format_area(area: Interval) -> str:
+    """Return an area under the curve with its interval, if it has one."""
+    return f"{area.value:.2f}" + ("" if np.isnan(area.low) else f" ({area.low:.2f} to {area.high:.2f})")
 
 
 def describe_usual_windows(drift: Drift, kind: Kind) -> str:

@@ -12,6 +12,7 @@ from labkit.errors import MissingDataError, ModelError
 from labkit.model.release.runtime import PROFILE, PROFILE_ARRAYS
 from labkit.monitoring.reference_profile import Profile, Reference
 from labkit.monitoring.relations import Relations
+from labkit.monitoring.row_sample import RowSample
 from labkit.monitoring.window_counts import BY_COLUMN, Cells, Counts, Windows, list_varying
 from labkit.storage.atomic import parse_json
 from labkit.storage.npz import load_arrays
@@ -33,6 +34,9 @@ def make_profile_files(profile: Profile) -> dict[str, bytes]:
             windows = {"days": reference.windows.days, "rows": reference.windows.rows, "zone": reference.windows.zone}
             content[part] = {"windows": windows, "layout": layout, "has_older": reference.has_older}
             arrays |= {f"{part}.{name}": values for name, values in flatten_counts(reference).items()}
+    if profile.sample is not None:
+        content["sample"] = {"quota": profile.sample.quota}
+        arrays |= {"sample.values": profile.sample.values, "sample.numbers": profile.sample.numbers}
     stream = BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -84,10 +88,15 @@ def load_profile(release: Path) -> Profile:
         predictions = load_reference(content, arrays, "predictions") if "predictions" in content else None
         relations = Relations(tuple(list_varying(inputs.layout)), arrays["relations"], arrays["explained"])
         meta = {name: content[name] for name in ("experiment", "n_rows", "begin", "end", "quiet_hours")}
+        sample = None
+        if "sample" in content:
+            sample = RowSample(arrays["sample.values"], arrays["sample.numbers"], content["sample"]["quota"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a reference profile ({error}): release the model again") from error
     known_until = content.get("known_until")
-    return Profile(**meta, inputs=inputs, relations=relations, predictions=predictions, known_until=known_until)
+    return Profile(
+        **meta, inputs=inputs, relations=relations, predictions=predictions, known_until=known_until, sample=sample
+    )
 
 
 def load_reference(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], part: str) -> Reference:

@@ -1,8 +1,9 @@
 """The reference profile of a release: what monitoring needs of the rows that the model was trained on.
 
-It is written with the release, so that monitoring opens no table of the training. It holds counts, sums and digests,
-no row and no string of the data. Counts are kept per window, such as a day, because a window is only judged against
-other windows of the same length: rows of one day share its weather, so a day is one observation, however many its rows.
+It is written with the release, so that monitoring opens no table of the training. It holds counts, sums and digests, no
+string of the data, and unless the params say otherwise a sample of rows for a domain classifier. Counts are kept per
+window, such as a day, because a window is only judged against other windows of the same length: rows of one day share
+its weather, so a day is one observation, however many its rows.
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from labkit.features.known_values import MOST_VALUES, make_digest
 from labkit.features.row_computation import RowComputation
 from labkit.monitoring.relations import Relations, fit_relations
 from labkit.monitoring.row_batches import Batch, Coded, Column, Rows, list_compared, read_frame
+from labkit.monitoring.row_sample import RowSample, Sampler, choose_quota
 from labkit.monitoring.window_counts import NO_WINDOW, Cells, Counts, WindowCounter, Windows, list_varying
 
 N_EDGES = 255
@@ -88,6 +90,8 @@ class Profile:
         How each number follows from the others.
     predictions
         Counts of the model's predictions for rows that it was not trained on; None if there are none.
+    sample
+        Some rows of each window, for a domain classifier; None without, or with too few windows to be calibrated.
     """
 
     experiment: str
@@ -99,6 +103,7 @@ class Profile:
     relations: Relations
     predictions: Reference | None = None
     known_until: str | None = None
+    sample: RowSample | None = None
 
     @property
     def seen_until(self) -> np.datetime64 | None:
@@ -154,7 +159,9 @@ def thin_column(values: Column, first: int, step: int) -> Column:
     return np.zeros(0) if isinstance(values, Coded) else values[first::step]
 
 
-def count_reference(read: Rows, kinds: Mapping[str, str], zone: str) -> tuple[Reference, Scan]:
+def count_reference(
+    read: Rows, kinds: Mapping[str, str], zone: str, *, n_sampled: int = 0, seed: int = 0
+) -> tuple[Reference, Scan, RowSample | None]:
     """Count reference rows by window, in two passes.
 
     Parameters
@@ -163,6 +170,8 @@ def count_reference(read: Rows, kinds: Mapping[str, str], zone: str) -> tuple[Re
         Kind of each column, `number` or `category`.
     zone
         Time zone of the days.
+    n_sampled, seed
+        About how many rows to sample, and how they are drawn.
 
     Raises
     ------
@@ -178,14 +187,20 @@ def count_reference(read: Rows, kinds: Mapping[str, str], zone: str) -> tuple[Re
     windows = choose_windows(scan, zone)
     last = (scan.n_rows - 1) // windows.rows if windows.days is None else max(number_days(scan.days, windows))
     oldest = last - MOST_WINDOWS
+    n_windows = last + 1 if windows.days is None else len(number_days(scan.days, windows))
+    quota = choose_quota(n_sampled, min(n_windows, MOST_WINDOWS), len(layout))
+    sampler = Sampler(layout, quota, seed=seed) if quota else None
     counter, n_before, has_older = WindowCounter(layout), 0, False
     for batch in read():
         numbers = windows.assign(batch, n_before)
         is_older = (numbers != NO_WINDOW) & (numbers < oldest)
         has_older = has_older or bool(is_older.any())
         counter.add(batch.columns, np.where(is_older, oldest - 1, numbers))
+        if sampler is not None:
+            sampler.add(batch.columns, np.where(is_older, NO_WINDOW, numbers))
         n_before += batch.n_rows
-    return Reference(windows, layout, counter.get_counts(), has_older), scan
+    reference = Reference(windows, layout, counter.get_counts(), has_older)
+    return reference, scan, sampler.get_sample() if sampler and reference.is_calibrated else None
 
 
 def make_profile(
@@ -195,6 +210,8 @@ def make_profile(
     *,
     zone: str = "UTC",
     read_predictions: Rows | None = None,
+    n_sampled: int = 0,
+    seed: int = 0,
 ) -> Profile:
     """Profile the rows that a model was trained on.
 
@@ -207,13 +224,16 @@ def make_profile(
     read_predictions
         Reads rows that the model was not trained on, with its predictions for them. Those for training rows would be
         too confident to compare others with.
+    n_sampled, seed
+        See `count_reference`.
 
     Raises
     ------
     DataError
         There are no rows.
     """
-    inputs, scan = count_reference(read, list_compared(row_features), zone)
+    compared = list_compared(row_features)
+    inputs, scan, sample = count_reference(read, compared, zone, n_sampled=n_sampled, seed=seed)
     numeric = list_varying(inputs.layout)
     standardized = {name: (scan.collect(name) - inputs.layout[name].mean) / inputs.layout[name].sd for name in numeric}
     quiet = None
@@ -224,7 +244,7 @@ def make_profile(
     if read_predictions is not None:
         predictions = count_predictions(read_predictions, zone, inputs.windows)
     begin, end, relations = show_time(scan.begin), show_time(scan.end), fit_relations(standardized)
-    return Profile(experiment, scan.n_rows, begin, end, quiet, inputs, relations, predictions)
+    return Profile(experiment, scan.n_rows, begin, end, quiet, inputs, relations, predictions, sample=sample)
 
 
 def count_predictions(read: Rows, zone: str, windows: Windows) -> Reference | None:
@@ -315,6 +335,8 @@ def profile_release(
     *,
     facts: Mapping[str, Any],
     zone: str = "UTC",
+    n_sampled: int = 0,
+    seed: int = 0,
 ) -> Profile:
     """Profile a model's training rows, and its predictions for the holdout.
 
@@ -326,6 +348,8 @@ def profile_release(
         Clean rows, shape (n_rows, n_columns).
     facts
         Facts of the release: `classes` and `positive`.
+    n_sampled, seed
+        See `count_reference`.
     """
     row_features = model[0]
     predicted = model.predict_proba(holdout) if facts.get("classes") else model.predict(holdout)
@@ -336,6 +360,8 @@ def profile_release(
         row_features,
         zone=zone,
         read_predictions=lambda: read_frame(holdout, row_features, predictions=column),
+        n_sampled=n_sampled,
+        seed=seed,
     )
     times = [one.times for one in read_frame(holdout, row_features) if one.times is not None]
     latest = np.concatenate([*times, np.array([profile.end[:19]], "datetime64[us]")]) if profile.end else None

@@ -113,6 +113,13 @@ class Deploy(Section):
         description="training rows in the release that explanations of predictions compare with; 0 releases none, and "
         "predictions are not explained",
     )
+    reference_rows: int = Field(
+        10_000,
+        ge=0,
+        le=100_000,
+        description="training rows in the release, evenly over its windows, that `labkit monitor` tells the rows in "
+        "service from as a whole; 0 releases none, and rows are only compared column by column",
+    )
     owner: str = Field("", description="who is responsible for the model; shown in the model card")
     intended_use: str = Field("", description="what the model is for; shown in the model card")
     out_of_scope: str = Field("", description="what the model must not be used for; shown in the model card")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from labkit.params.section import Section
 
 Action = Literal["watch", "retrain", "stop"]
-MonitoringCode = Annotated[str, Field(pattern=r"^LK7(0[1-9]|1[0-2]|2[1-6])$")]
+MonitoringCode = Annotated[str, Field(pattern=r"^LK7(0[1-9]|1[0-3]|2[1-6])$")]
 """Code of a check of the rows in service."""
 WATCHED_ONLY = {
     "LK704": "changed distributions",
@@ -20,6 +20,7 @@ WATCHED_ONLY = {
     "LK707": "changed relations",
     "LK708": "the number of rows",
     "LK709": "changed predictions",
+    "LK713": "rows that can be told from the reference",
     "LK726": "expected metrics",
 }
 """Checks of changes, which do not show that the model got worse: never more than *watch*."""
@@ -74,7 +75,7 @@ class Monitoring(Section):
 
     rules: Annotated[dict[MonitoringCode, Rule], AfterValidator(check_rules)] = Field(
         {},
-        description="code of a check (LK701 to LK712, LK721 to LK726): what follows from its finding; by default "
+        description="code of a check (LK701 to LK713, LK721 to LK726): what follows from its finding; by default "
         "LK701 to LK703 stop, LK712 retrains from a quarter of growth on, and others are watched",
     )
 
