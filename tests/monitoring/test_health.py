@@ -48,7 +48,6 @@ def profile(release: Release) -> Profile:
         lambda: read_frame(rows, release.row_features),
         release.row_features,
         read_predictions=lambda: read_frame(rows, release.row_features, predictions=predictions),
-        n_sampled=4000,
     )
 
 
@@ -92,7 +91,10 @@ def test_inputs_alone_are_watched_and_units_stop(
     assert describe_health(health)["changes"]
 
 
-def test_combinations_of_columns_that_are_new_are_watched(release: Release, profile: Profile) -> None:
+def test_combinations_of_columns_that_are_new_are_watched(release: Release) -> None:
+    rows = streams.make_days(streams.REFERENCE_DAYS, seed=1)
+    read = lambda: read_frame(rows, release.row_features)  # noqa: E731
+    profile = make_profile("small", read, release.row_features, n_sampled=4000)
     day = make_stream()["predict_at"].dt.floor("D")
     cities = make_stream()["city"].groupby(day).transform(lambda one: one.sample(frac=1, random_state=0).to_numpy())
     health = judge_rows(release, profile, make_stream().assign(city=cities))
@@ -108,6 +110,23 @@ def test_combinations_of_columns_that_are_new_are_watched(release: Release, prof
     assert [one["column"] for one in found["stretches"][0]["columns"]] == ["city", "distance"]
     with pytest.raises(ValidationError, match="rows that can be told from the reference alone do not show"):
         make_policy(LK713={"action": "retrain"})
+
+
+def test_declared_reference_and_holidays_count(release: Release, profile: Profile) -> None:
+    policy = Monitoring.model_validate_json(
+        json.dumps(
+            {"reference": "last_4_weeks", "holidays": {"04-07": "fair", "2026-04-08": "fair", "2026-04-09": "fair"}}
+        )
+    )
+    rows = streams.plant(make_stream(11), streams.CHANGES["new city"][0])  # from 7 April on
+    assert judge_rows(release, profile, rows).verdict == "watch"
+    health = judge_rows(release, profile, rows, policy=policy)
+    assert "LK705" not in find_status(health), health.reasons
+    assert health.notes[-2:] == [
+        "compared with the 28 windows of the last four weeks among the training rows "
+        "(monitoring.reference: last_4_weeks)",
+        "drift is not judged on holidays (monitoring.holidays): 2026-04-07 (fair); 2026-04-08 (fair); 2026-04-09 (fair)",
+    ]
 
 
 def test_reason_names_column_effect_and_day(release: Release, profile: Profile) -> None:

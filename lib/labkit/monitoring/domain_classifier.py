@@ -6,7 +6,7 @@ classifier two-sample tests, ICLR 2017). But rows of a day share its weather, so
 on flights by the pressure alone. Therefore
 
 - it judges a stretch of several windows, and predicts only windows that it was not fitted on, of both sides;
-- columns that differ more between windows than within them are left out, and categories that grow by nature;
+- columns of whose variance more than a fifth lies between windows are left out, and categories that grow by nature;
 - the interval draws whole windows;
 - and it alarms only if the area is much larger than that of stretches of the reference, as long as this one, which are
   told from the rest of the reference without their own weeks.
@@ -33,7 +33,7 @@ MOST_STRETCHES, MOST_USUAL = 26, 30
 """Stretches that are judged, the latest, and stretches of the reference that show what is usual."""
 FEWEST_SAMPLED = 100
 """Rows of a stretch, and of the rest of the reference, that a classifier needs."""
-SHARED = 0.5
+SHARED = 0.2
 """Share of the variance that lies between windows from which a column is left out: it names the window."""
 FLOOR = 0.6
 """Smallest area that counts, whatever is usual."""

@@ -15,7 +15,7 @@ because calibrated windows do not alarm on small differences by chance.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -160,6 +160,7 @@ def measure_drift(
     relations: Relations | None = None,
     *,
     pending: Mapping[str, Sequence[int]] | None = None,
+    left_out: Collection[int] = (),
 ) -> Drift:
     """Compare windows with a reference.
 
@@ -171,8 +172,11 @@ def measure_drift(
         How each number follows from the others; None compares no relations.
     pending
         Windows judged earlier that alarm if the next one does the same, see `Drift.list_pending`.
+    left_out
+        Windows that are not judged, such as holidays, with rows or without.
     """
     counts = fill_silent(reference, counts)
+    counts = counts.take(~np.isin(counts.numbers, [*left_out]))
     effects = compute_series(reference, counts, relations, is_own=False)
     fewest = find_fewest(reference)
     n_small = int((counts.rows < fewest).sum())
@@ -252,7 +256,10 @@ def compute_series(
     windows, base = reference.windows, reference.counts
     groups, own_groups = windows.group(base.numbers), windows.group(counts.numbers)
 
-    def refer(values: np.ndarray) -> np.ndarray:
+    every = reference.everything or base
+    every_group = windows.group(every.numbers)
+
+    def refer(values: np.ndarray, groups: np.ndarray = groups) -> np.ndarray:
         if is_own:
             return hold_out(values, counts.rows, groups, own_groups)
         return np.broadcast_to(values.sum(axis=0), (len(counts.rows), *values.shape[1:]))
@@ -269,7 +276,8 @@ def compute_series(
         known = has_enough & (own.sum(axis=1) >= FEWEST_KNOWN)
         if cells.kind == "category":
             made[name, "distribution"] = mask_unknown(compute_jensen_shannon(own, other), known)
-            made[name, "unseen values"] = mask_unknown(compute_unseen_share(own, other), known)
+            seen = refer(every.cells[name], every_group)
+            made[name, "unseen values"] = mask_unknown(compute_unseen_share(own, seen), known)
         elif not cells.sd:
             made[name, "distribution"] = mask_unknown(compute_changed_share(own), known)
         else:
@@ -331,8 +339,9 @@ def list_growing(reference: Reference) -> list[str]:
     found = []
     for name, cells in reference.layout.items():
         if cells.kind == "category" and not cells.is_open and cells.values:
-            firsts = {*np.argmax(reference.counts.cells[name][:, :-1] > 0, axis=0).tolist()}
-            n_windows = len(reference.counts.numbers)
+            counts = reference.everything or reference.counts
+            firsts = {*np.argmax(counts.cells[name][:, :-1] > 0, axis=0).tolist()}
+            n_windows = len(counts.numbers)
             late = range(n_windows // 2, n_windows)
             if sum(place in firsts for place in late) >= len(late) / 2:
                 found.append(name)

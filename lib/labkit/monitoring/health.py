@@ -27,11 +27,13 @@ from labkit.monitoring.health_checks import (
     check_rows,
     check_traffic,
     check_units,
+    describe_holidays,
     is_compared,
     list_range_breaks,
     list_remarks,
 )
 from labkit.monitoring.reference_profile import Profile
+from labkit.monitoring.reference_windows import choose_reference, find_holidays
 from labkit.monitoring.unit_changes import UnitChange, find_unit_changes
 from labkit.monitoring.window_counts import Windows
 from labkit.params.monitoring import Monitoring, Rule
@@ -123,17 +125,20 @@ def judge(
     most = (USUAL_LOG_WINDOWS if current.is_log else 0) if most_windows is None else most_windows
     chosen = choose_windows_to_judge(counted.inputs, profile.inputs, current, now, most)
     before = pending or {}
-    drift = measure_drift(profile.inputs, chosen, profile.relations, pending=before.get("inputs"))
+    reference, reference_notes = choose_reference(profile.inputs, chosen, policy.reference)
+    profile = replace(profile, inputs=reference)
+    holidays = find_holidays(reference.windows, chosen.numbers, policy.holidays)
+    drift = measure_drift(reference, chosen, profile.relations, pending=before.get("inputs"), left_out=holidays)
     predictions = None
     if profile.predictions is not None and counted.predictions is not None:
         taken = counted.predictions.take(np.isin(counted.predictions.numbers, chosen.numbers))
-        predictions = measure_drift(profile.predictions, taken, pending=before.get("predictions"))
-    rows = compare_rows(profile.inputs, profile.sample, counted.sample, chosen)
+        predictions = measure_drift(profile.predictions, taken, pending=before.get("predictions"), left_out=holidays)
+    rows = compare_rows(reference, profile.sample, counted.sample, drift.counts)
     units = find_unit_changes(profile.inputs, profile.relations, drift)
     checks = [
         check_inputs(current, counted, profile, judged=chosen.numbers.tolist(), is_recent=bool(most)),
         check_units(units, drift, profile),
-        check_traffic(current, counted, profile, now),
+        check_traffic(current, counted, profile, now, holidays=policy.holidays),
         *check_changes(drift, profile, counted.unseen),
         check_rows(rows, drift, profile),
         check_predictions(predictions, profile),
@@ -153,7 +158,7 @@ def judge(
         predictions=predictions,
         units=units,
         ranges=list_range_breaks(profile.inputs, chosen),
-        notes=list_remarks(current, profile, drift),
+        notes=[*list_remarks(current, profile, drift), *reference_notes, *describe_holidays(holidays)],
         rows=rows,
     )
 

@@ -14,6 +14,7 @@ from labkit.monitoring.current_rows import Current
 from labkit.monitoring.domain_classifier import RowComparison
 from labkit.monitoring.drift import FEWEST_KNOWN, LARGEST_SCORE, Change, Drift, Kind
 from labkit.monitoring.reference_profile import FEWEST_WINDOWS, Profile, Reference
+from labkit.monitoring.reference_windows import count_holidays
 from labkit.monitoring.unit_changes import UnitChange
 from labkit.monitoring.window_counts import Counts
 from labkit.units import format_count, format_share, format_time_span
@@ -82,11 +83,13 @@ def check_units(units: Sequence[UnitChange], drift: Drift, profile: Profile) -> 
     return make_check("LK702", not found, list_briefly(found) or "no conversion explains a change", failed="issue")
 
 
-def check_traffic(current: Current, counted: Counted, profile: Profile, now: datetime) -> CheckResult:
+def check_traffic(
+    current: Current, counted: Counted, profile: Profile, now: datetime, *, holidays: Mapping[str, str]
+) -> CheckResult:
     """Check that rows arrive; a log goes on, other rows only have to be there.
 
-    A log is silent if nothing was predicted for a day and the longest pause of the reference together. Without times
-    in the reference it is not known how long a pause is usual, and the check is skipped.
+    A log is silent if nothing was predicted for a day, the longest pause of the reference, and holidays together.
+    Without times in the reference it is not known how long a pause is usual, and the check is skipped.
     """
     if not counted.n_rows and current.faults:
         return CheckResult("LK703", "skipped", "the rows could not be read")
@@ -106,7 +109,8 @@ def check_traffic(current: Current, counted: Counted, profile: Profile, now: dat
         return CheckResult(
             "LK703", "skipped", f"{last}; the training rows have no times, so no pause is known as usual"
         )
-    allowed = 3600.0 * (24 + profile.quiet_hours)
+    n_holidays = count_holidays(counted.last.astype("datetime64[s]").item(), now, holidays)
+    allowed = 3600.0 * (24 * (1 + n_holidays) + profile.quiet_hours)
     evidence = f"{last}; up to {format_time_span(allowed)} is usual"
     return make_check("LK703", bool(silent <= allowed), evidence, failed="issue")
 
@@ -284,6 +288,13 @@ def list_range_breaks(reference: Reference, counts: Counts) -> list[str]:
         if known:
             found.append(f"{name}: {', '.join(known)}")
     return found
+
+
+def describe_holidays(holidays: Mapping[int, str]) -> list[str]:
+    """Return the windows that are not judged because of a holiday, as a sentence; none without one."""
+    if not holidays:
+        return []
+    return [f"drift is not judged on holidays (monitoring.holidays): {list_briefly(holidays.values(), most=3)}"]
 
 
 def list_remarks(current: Current, profile: Profile, drift: Drift) -> list[str]:

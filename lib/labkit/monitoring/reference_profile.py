@@ -48,17 +48,25 @@ class Reference:
     ----------
     has_older
         Whether the first window is the sum of all that are not kept apart.
+    is_part
+        Whether it is a choice of complete windows.
+    everything
+        The counts that they were chosen from; None if it is no choice. Values that occur there are not unseen.
     """
 
     windows: Windows
     layout: dict[str, Cells]
     counts: Counts
     has_older: bool = False
+    is_part: bool = False
+    everything: Counts | None = None
 
     @property
     def complete(self) -> np.ndarray:
         """Mask of the windows that are compared: the first and the last day may be incomplete, as may the last rows."""
         chosen = np.ones(len(self.counts.numbers), bool)
+        if self.is_part:
+            return chosen
         if self.windows.days is not None:
             chosen[[0, -1]] = False
         else:

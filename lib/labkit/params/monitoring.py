@@ -4,12 +4,15 @@ By default only growth asks for a training. On a year of flights, training again
 added was as good as every month, at half the trainings; rules on drift, or on a metric that fell, were worse.
 """
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from labkit.params.section import Section
 
+ReferenceChoice = Literal["training", "last_4_weeks", "same_month"]
+"""Which windows of the training rows others are compared with."""
 Action = Literal["watch", "retrain", "stop"]
 MonitoringCode = Annotated[str, Field(pattern=r"^LK7(0[1-9]|1[0-3]|2[1-6])$")]
 """Code of a check of the rows in service."""
@@ -70,6 +73,22 @@ def check_rules(rules: dict[str, Rule]) -> dict[str, Rule]:
     return rules
 
 
+def check_days(holidays: dict[str, str]) -> dict[str, str]:
+    """Refuse days that do not exist.
+
+    Raises
+    ------
+    ValueError
+        A day is not of the form YYYY-MM-DD or MM-DD, or there is no such day.
+    """
+    for day in holidays:
+        try:
+            date.fromisoformat(day if len(day) > len("MM-DD") else f"2000-{day}")
+        except ValueError as error:
+            raise ValueError(f"{day}: not a day: write YYYY-MM-DD, or MM-DD for every year, in quotes") from error
+    return holidays
+
+
 class Monitoring(Section):
     """What follows from the findings about rows in service."""
 
@@ -77,6 +96,18 @@ class Monitoring(Section):
         {},
         description="code of a check (LK701 to LK713, LK721 to LK726): what follows from its finding; by default "
         "LK701 to LK703 stop, LK712 retrains from a quarter of growth on, and others are watched",
+    )
+
+    reference: ReferenceChoice = Field(
+        "training",
+        description="windows of the training rows that the rows in service are compared with: `training`, all; "
+        "`last_4_weeks`, the last ones; `same_month`, those of the same months of the year",
+    )
+
+    holidays: Annotated[dict[str, Annotated[str, Field(min_length=1)]], AfterValidator(check_days)] = Field(
+        {},
+        description="days that are expected to differ, which are not judged for drift: YYYY-MM-DD, or MM-DD for every "
+        "year, and what they are",
     )
 
     incoming: str | None = Field(
