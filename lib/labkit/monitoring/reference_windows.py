@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from labkit.errors import list_briefly
 from labkit.monitoring.drift import MOST_FILLED
 from labkit.monitoring.reference_profile import Reference
 from labkit.monitoring.window_counts import Counts, Windows
@@ -64,9 +63,9 @@ def list_months(months: set[str]) -> str:
     """Return the names of months.
 
     >>> list_months({"12", "01"})
-    'January; December'
+    'January, December'
     """
-    return list_briefly([f"{datetime(2000, int(month), 1):%B}" for month in sorted(months)], most=12)
+    return ", ".join(f"{datetime(2000, int(month), 1):%B}" for month in sorted(months))
 
 
 def find_holidays(windows: Windows, numbers: np.ndarray, holidays: Mapping[str, str]) -> dict[int, str]:
