@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.features.row_features import RowFeatures
-from labkit.monitoring.domain_classifier import RowComparison, choose_columns, compare_rows, count_pairs, tell_apart
+from labkit.monitoring.domain_classifier import RowComparison, choose_compared, compare_rows, count_pairs, fit_folds
 from labkit.monitoring.drift import measure_drift
 from labkit.monitoring.profile_files import load_profile, make_profile_files
 from labkit.monitoring.reference_profile import Profile, make_profile
@@ -84,7 +84,7 @@ def test_combinations_that_do_not_occur_are_found_where_no_column_changes(
 def test_area_and_its_interval_are_those_of_all_pairs_of_rows(profile: Profile, row_features: RowFeatures) -> None:
     assert profile.sample is not None
     now = draw_sample(make_stream(5, 7), row_features, profile)
-    folds, models = tell_apart(now, profile.sample, [])
+    folds, models = fit_folds(now, profile.sample, [])
     right = total = 0.0
     for fold, model in enumerate(models):
         scores = []
@@ -120,7 +120,7 @@ def test_column_that_never_varies_is_left_out(row_features: RowFeatures, referen
     rows = reference_rows.assign(seats=50.0)
     profile = make_profile("small", lambda: read_frame(rows, row_features), row_features)
     names = [*profile.inputs.layout]
-    compared, left_out = choose_columns(profile.inputs)
+    compared, left_out = choose_compared(profile.inputs)
     assert [names[place] for place in compared] == ["hour", "distance", "seats", "city"]
     assert "temp" in left_out
 

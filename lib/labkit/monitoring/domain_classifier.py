@@ -168,7 +168,7 @@ def compare_rows(
     if length < FEWEST_LENGTH:
         n_windows = format_count(len(numbers), "window")
         return RowComparison(reason=f"{n_windows} with enough rows, {FEWEST_LENGTH} are needed")
-    compared, left_out = choose_columns(reference)
+    compared, left_out = choose_compared(reference)
     if not compared:
         return RowComparison(left_out=left_out, reason="no column varies more within windows than between them")
     kept, now = (RowSample(one.values[:, compared], one.numbers, one.quota) for one in (kept, now))
@@ -183,13 +183,13 @@ def compare_rows(
     usual = describe_usual(to_logit(areas), 0.0)
     found = []
     for rows in stretches:
-        folds, models = tell_apart(rows, kept, categories)
+        folds, models = fit_folds(rows, kept, categories)
         area = folds.measure(seed=0)
         # Stretches of the reference that never varied would make any other one infinitely unusual.
         score = float((to_logit(area.value) - usual.median) / max(usual.spread, 0.1))
         one = Stretch(int(rows.numbers[0]), int(rows.numbers[-1]), area, score)
         if one.is_alarm:
-            one = Stretch(one.first, one.last, area, score, rank_columns(rows, kept, models, area.value, names))
+            one = Stretch(one.first, one.last, area, score, rank_telling_columns(rows, kept, models, area.value, names))
         found.append(one)
     return RowComparison(found, areas, left_out)
 
@@ -200,7 +200,7 @@ def to_logit(areas: np.ndarray | float) -> np.ndarray:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def choose_columns(reference: Reference) -> tuple[list[int], list[str]]:
+def choose_compared(reference: Reference) -> tuple[list[int], list[str]]:
     """Return the positions of the columns that are compared, and the names of those that are left out."""
     growing, compared, left_out = list_growing(reference), [], []
     for place, (name, cells) in enumerate(reference.layout.items()):
@@ -237,12 +237,12 @@ def measure_usual(reference: Reference, kept: RowSample, length: int, categories
         rest = kept.take(~np.isin(groups, reference.windows.group(own)))
         rows = kept.take(np.isin(kept.numbers, own))
         if min(len(rest.numbers), len(rows.numbers)) >= FEWEST_SAMPLED and len(np.unique(rest.numbers)) > 1:
-            folds, _ = tell_apart(rows, rest, categories)
+            folds, _ = fit_folds(rows, rest, categories)
             areas.append(folds.compute_area(np.ones(len(own)), np.ones(len(np.unique(rest.numbers)))))
     return np.array(areas)
 
 
-def tell_apart(now: RowSample, reference: RowSample, categories: Sequence[int]) -> tuple[Folds, list[LGBMClassifier]]:
+def fit_folds(now: RowSample, reference: RowSample, categories: Sequence[int]) -> tuple[Folds, list[LGBMClassifier]]:
     """Predict each half of the windows of both sides with a classifier fitted on the other half."""
     places, models = number_windows(now, reference), []
     for fold in (0, 1):
@@ -263,13 +263,13 @@ def predict_folds(models: Sequence[LGBMClassifier], sides: Sequence[np.ndarray],
     for fold, model in enumerate(models):
         is_tested = [where % 2 == fold for where in places]
         codes = [where[tested] // 2 for where, tested in zip(places, is_tested, strict=True)]
-        scores = [predict(model, values[tested]) for values, tested in zip(sides, is_tested, strict=True)]
+        scores = [compute_scores(model, values[tested]) for values, tested in zip(sides, is_tested, strict=True)]
         pairs.append(count_pairs(scores[0], codes[0], scores[1], codes[1]))
         rows.append((np.bincount(codes[0]).astype(float), np.bincount(codes[1]).astype(float)))
     return Folds(pairs, rows)
 
 
-def predict(model: LGBMClassifier, values: np.ndarray) -> np.ndarray:
+def compute_scores(model: LGBMClassifier, values: np.ndarray) -> np.ndarray:
     """Return how much rows look like those now, shape (n_rows,)."""
     return np.asarray(model.booster_.predict(values, raw_score=True))
 
@@ -289,7 +289,7 @@ def count_pairs(ours: np.ndarray, our_places: np.ndarray, theirs: np.ndarray, th
     return counted
 
 
-def rank_columns(
+def rank_telling_columns(
     now: RowSample, reference: RowSample, models: Sequence[LGBMClassifier], area: float, names: Sequence[str]
 ) -> list[tuple[str, float]]:
     """Return the columns that tell the rows apart, with how much the area falls if their values are shuffled."""

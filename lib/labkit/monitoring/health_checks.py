@@ -152,7 +152,7 @@ def check_changes(drift: Drift, profile: Profile, unseen: Mapping[str, Mapping[s
     return made
 
 
-def check_rows(found: RowComparison, drift: Drift, profile: Profile) -> CheckResult:
+def check_whole_rows(found: RowComparison, drift: Drift, profile: Profile) -> CheckResult:
     """Check whether a classifier tells rows as a whole from the reference."""
     if not drift.usual:
         return skip("LK713", profile.inputs, drift)

@@ -73,7 +73,7 @@ def check_rules(rules: dict[str, Rule]) -> dict[str, Rule]:
     return rules
 
 
-def check_days(holidays: dict[str, str]) -> dict[str, str]:
+def check_holidays(holidays: dict[str, str]) -> dict[str, str]:
     """Refuse days that do not exist.
 
     Raises
@@ -104,7 +104,7 @@ class Monitoring(Section):
         "`last_4_weeks`, the last ones; `same_month`, those of the same months of the year",
     )
 
-    holidays: Annotated[dict[str, Annotated[str, Field(min_length=1)]], AfterValidator(check_days)] = Field(
+    holidays: Annotated[dict[str, Annotated[str, Field(min_length=1)]], AfterValidator(check_holidays)] = Field(
         {},
         description="days that are expected to differ, which are not judged for drift: YYYY-MM-DD, or MM-DD for every "
         "year, and what they are",
