@@ -7,10 +7,13 @@ import numpy as np
 import pandas as pd
 
 from labkit.model.evaluation.curves import make_calibration
+from labkit.model.evaluation.fold_checks import count_deviations_worse, describe_deviations
+from labkit.model.evaluation.method_checks import MOST_DEVIATIONS
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.training.calibration import Calibration
+from labkit.model.training.selection import Choice
 from labkit.params.training import Training
-from labkit.view.prose import count, format_number
+from labkit.view.prose import count, escape, format_column, format_deviation, format_number, join_names
 from labkit.view.style import (
     BLUE,
     MUTED,
@@ -77,6 +80,50 @@ def describe_settings(training: Training) -> list[str]:
         spent = f"{training.budget_seconds:g} s"
         lines.append(f"- Comparison and tuning stop after {spent}: the result may differ from run to run.")
     return lines
+
+
+def summarize_choice(frame: pd.DataFrame, choice: Choice, result: str) -> list[str]:
+    """Return what is chosen and why, and the metrics of the other candidates if there are any, in Markdown.
+
+    Parameters
+    ----------
+    frame
+        The leaderboard as `labkit.model.training.comparison.compare` returns it.
+    result
+        The metric of the choice in the folds.
+    """
+    others = frame[(frame["error"] == "") & (frame["model"] != choice.model)]
+    among = f" of {len(frame)} candidates" if len(frame) > 1 else ""
+    means = zip(others["model"], format_column(others[choice.metric]), strict=True)
+    ranked = join_names(f"{escape(model)} {mean}" for model, mean in means)
+    untuned = (", with its defaults" if len(others) == 1 else ", with their defaults") if choice.settings else ""
+    named = f"The other{'s' if len(others) > 1 else ''}{untuned}: {ranked}."
+    return [f"{escape(choice.model)} is chosen{among}, {result}: {choice.reason}.", *([named] if len(others) else [])]
+
+
+def describe_validation(choice: Choice, checked: float, *, is_ordered: bool) -> str:
+    """Return how the metric on the validation rows compares with the one in the folds, in Markdown.
+
+    Parameters
+    ----------
+    checked
+        The metric on the validation rows.
+    is_ordered
+        Whether validation rows are later than training rows.
+    """
+    worse = count_deviations_worse(choice.metric, (choice.score, choice.deviation), checked)
+    in_folds = f"{choice.metric} {format_deviation(choice.score, choice.deviation)}"
+    apart = f"{describe_deviations(worse)} of the folds" if worse else "the same"
+    meaning = "That is as expected."
+    if abs(worse) > MOST_DEVIATIONS:
+        why = f"rows later in time may be {'harder' if worse > 0 else 'easier'}"
+        if not is_ordered:
+            why = "be wary of the ranking" if worse > 0 else "these rows may be easier"
+        meaning = f"That is more than the folds explain: {why}."
+    return (
+        f"In the folds {escape(choice.model)} had {in_folds}; on the validation rows it has "
+        f"**{format_number(checked)}**, which is {apart}. {meaning}"
+    )
 
 
 def plot_calibration_change(calibration: Calibration) -> Figure:

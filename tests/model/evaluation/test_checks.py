@@ -274,7 +274,7 @@ def spread_folds(means: dict[Any, float]) -> dict[Any, np.ndarray]:
 def list_training(params: Params, **changes: Any) -> list[CheckResult]:
     board = pd.DataFrame({"model": ["lightgbm", "linear", "dummy"], "error": "", "roc_auc": [0.8, 0.7, 0.5]})
     options: dict[str, Any] = {
-        "chosen": (0.8, 0.02), "fitted": 0.82, "checked": 0.79, "n_training": 400, "beats_dummy": True,
+        "chosen": (0.8, 0.02), "fitted": 0.82, "checked": 0.79, "n_training": 400, "dummy": 0.5,
         "by_fold": spread_folds({"lightgbm": 0.8, "linear": 0.7, "dummy": 0.5}), "trials_by_fold": (),
     }  # fmt: skip
     if "trials" in changes:
@@ -303,7 +303,9 @@ def make_trials(*values: float, states: tuple[str, ...] = ()) -> pd.DataFrame:
         ({"trials": make_trials(0.799, 0.8)}, "LK404", "warning"),
         ({"trials": make_trials(0.7, 0.8)}, "LK404", "passed"),
         ({"trials": make_trials(0.8, 0.7)}, "LK404", "passed"),
-        ({"beats_dummy": False}, "LK405", "issue"),
+        ({}, "LK405", "passed"),
+        ({"dummy": 0.8}, "LK405", "issue"),
+        ({"dummy": None}, "LK405", "not applicable"),
     ],
 )
 def test_the_choice_of_the_model_is_checked(params: Params, changes: Any, code: str, status: str) -> None:
@@ -336,11 +338,13 @@ def test_an_error_metric_falls_short_when_it_rises() -> None:
     board = pd.DataFrame({"model": ["linear"], "error": "", diabetes.training.metric: [40.0]})
     trials = pd.DataFrame({diabetes.training.metric: []})
     in_folds = list_fold_checks("mae", board, trials, by_fold={"linear": np.array([40.0])}, trials_by_fold=())
-    options: dict[str, Any] = {"chosen": (40.0, 2.0), "fitted": 39.0, "n_training": 9, "beats_dummy": True}
+    options: dict[str, Any] = {"chosen": (40.0, 2.0), "fitted": 39.0, "n_training": 9, "dummy": 60.0}
     worse = list_training_checks(diabetes, board, checked=47.0, **options)
     better = list_training_checks(diabetes, board, checked=30.0, **options)
     assert [find_status(results, "LK401") for results in (worse, better)] == ["warning", "passed"]
     assert worse[0].evidence.endswith(" in cross-validation: worse by 3.5 standard deviations of the folds")
+    assert better[0].evidence.endswith(" in cross-validation: better by 5 standard deviations of the folds")
+    assert better[2].evidence == "mae 40.0 in cross-validation, the dummy has 60.0"
     assert find_status(in_folds, "LK403") == "not applicable"
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from labkit.checks import CheckResult, make_check
 from labkit.model.evaluation.metrics import is_greater_better
-from labkit.units import format_count
+from labkit.units import format_alike, format_count, format_number
 
 
 def list_fold_checks(
@@ -73,3 +73,34 @@ def describe_trials(trials: pd.DataFrame) -> str:
     others = [f"{counts[state]} {state}" for state in ("pruned", "failed") if state in counts]
     noted = f" ({', '.join(others)})" if others else ""
     return f"the best of {format_count(int(counts.get('complete', 0)), 'complete trial')}{noted}"
+
+
+def count_deviations_worse(metric: str, chosen: tuple[float, float], checked: float) -> float:
+    """Return by how many standard deviations of the folds a metric is worse than its mean there; negative: better.
+
+    >>> count_deviations_worse("mae", (44.0, 2.0), 45.0), count_deviations_worse("mae", (44.0, 2.0), 40.0)
+    (0.5, -2.0)
+    """
+    (mean, deviation), sign = chosen, 1 if is_greater_better(metric) else -1
+    return sign * (mean - checked) / max(deviation, 1e-12)
+
+
+def check_against_dummy(metric: str, chosen: tuple[float, float], dummy: float | None) -> CheckResult:
+    """Check that the chosen candidate's mean over the folds is better than the dummy's."""
+    if dummy is None:
+        return make_check("LK405", None, "the dummy is not among the candidates that were fitted")
+    mean, deviation = chosen
+    shown, constant = format_alike(mean, dummy, uncertainty=deviation)
+    beats = mean > dummy if is_greater_better(metric) else mean < dummy
+    evidence = f"{metric} {shown} in cross-validation, the dummy has {constant}"
+    return make_check("LK405", beats, evidence, failed="issue")
+
+
+def describe_deviations(worse: float) -> str:
+    """Return in words what `count_deviations_worse` returns.
+
+    >>> describe_deviations(3.46), describe_deviations(-1.0)
+    ('worse by 3.5 standard deviations', 'better by 1 standard deviation')
+    """
+    written = format_number(abs(worse), 2)
+    return f"{'worse' if worse > 0 else 'better'} by {written} standard deviation{'s' * (written != '1')}"

@@ -21,6 +21,7 @@ from labkit.errors import list_briefly
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval
+from labkit.model.evaluation.fold_checks import check_against_dummy, count_deviations_worse, describe_deviations
 from labkit.model.evaluation.gate import Check, Decision, check_parity
 from labkit.model.evaluation.gate_limits import GROUPS_DIFFER
 from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses, is_greater_better
@@ -174,7 +175,7 @@ def list_training_checks(
     fitted: float,
     n_training: int,
     checked: float,
-    beats_dummy: bool,
+    dummy: float | None,
 ) -> list[CheckResult]:
     """Check the choice of the model; see also `labkit.model.evaluation.fold_checks`.
 
@@ -188,27 +189,27 @@ def list_training_checks(
         Its metric on the last `MOST_FITTED` rows that it was fitted on and on the validation rows.
     n_training
         Number of rows that it was fitted on.
-    beats_dummy
-        Whether its mean is better than the dummy's.
+    dummy
+        The dummy's mean over the folds; None if it was not a candidate or failed.
     """
     metric, (mean, deviation) = params.training.metric, chosen
     sign = 1 if is_greater_better(metric) else -1
-    worse = sign * (mean - checked) / max(deviation, 1e-12)
+    worse = count_deviations_worse(metric, chosen, checked)
     gap = sign * (fitted - checked) / max(abs(checked), 1e-12)
     failed = board.loc[board["error"] != "", "model"].tolist()
     part = f"the last {MOST_FITTED:,} of " if n_training > MOST_FITTED else ""
-    shown_mean, shown, shown_fitted = format_alike(mean, checked, fitted, uncertainty=deviation)
+    _, shown, shown_fitted = format_alike(mean, checked, fitted, uncertainty=deviation)
+    apart = f": {describe_deviations(worse)} of the folds" if worse else ""
     return [
         make_check(
             "LK401", worse <= MOST_DEVIATIONS,
-            f"{metric} {shown} on validation rows, {format_deviation(mean, deviation)} in cross-validation"
-            + (f": worse by {worse:.1f} standard deviations of the folds" if worse > 0 else ""),
+            f"{metric} {shown} on validation rows, {format_deviation(mean, deviation)} in cross-validation{apart}",
         ),
         make_check(
             "LK402", gap <= NOTABLE_GAP,
             f"{metric} {shown_fitted} on {part}the rows that it was fitted on, {shown} on validation rows",
         ),
-        make_check("LK405", beats_dummy, f"{metric} {shown_mean} in cross-validation", failed="issue"),
+        check_against_dummy(metric, chosen, dummy),
         make_check("LK406", not failed, list_or(failed, format_count(len(board), "candidate") + " fitted")),
     ]  # fmt: skip
 

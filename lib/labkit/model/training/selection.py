@@ -81,7 +81,7 @@ def choose(comparison: Comparison, tuning: Tuning, metric: str) -> Choice:
         float(best[metric]),
         float(best[f"{metric}_std"]),
         {},
-        "it has the best mean of all candidates in the folds; nothing was tuned",
+        describe_lead(comparison),
         dummy=find_dummy(comparison, metric),
     )
     chosen = choose_settings(as_it_was, comparison, tuning, metric)
@@ -91,6 +91,14 @@ def choose(comparison: Comparison, tuning: Tuning, metric: str) -> Choice:
         )
         return replace(chosen, reason=reason)
     return chosen
+
+
+def describe_lead(comparison: Comparison) -> str:
+    """Return why the best candidate is chosen unless tuning finds a better one."""
+    rivals = comparison.frame.loc[~comparison.frame["model"].isin([DUMMY, comparison.best]), "error"]
+    if (rivals == "").any():
+        return "it has the best mean of all candidates in the folds; nothing was tuned"
+    return f"it is the only candidate{' that could be fitted' * bool(len(rivals))}; nothing was tuned"
 
 
 def find_dummy(comparison: Comparison, metric: str) -> float | None:
