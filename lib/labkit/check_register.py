@@ -112,7 +112,7 @@ REGISTER: dict[str, Definition] = {
     ),
     "LK405": Definition(
         "Candidate against dummy", "The candidates",
-        "It predicts no better than a constant.",
+        "It predicts no better than the dummy, a constant.",
         "Look for columns that carry information about the target.",
     ),
     "LK406": Definition(
@@ -121,7 +121,7 @@ REGISTER: dict[str, Definition] = {
         "Read the reason in the leaderboard, or leave them out of `training.models`.",
     ),
     "LK501": Definition(
-        "Gain over the best constant prediction", "The gate",
+        "Gain over the dummy", "The gate",
         "It must not be published.", "Improve the features, or lower `evaluation.gate.minimum_gain` for a reason.",
     ),
     "LK502": Definition(

@@ -37,7 +37,7 @@ from tests.stages.releases import find_champion, publish_release, put_release, r
 TARGET = Target(column="y", task="classification", positive="yes")
 N_ROWS, N_TRAINING = 4000, 2000
 NO_GRAPH = {"rows": 0, "largest_difference": None, "tolerance": 1e-5, "reason": "`deploy.onnx` is off"}
-PASSED = Decision((Check("better than the best constant prediction", True, "by far"),))
+PASSED = Decision((Check("better than the dummy", True, "by far"),))
 
 
 @cache
@@ -285,7 +285,7 @@ def treat_unalike() -> Any:
             treat_unalike,
             {"fairness": {"columns": ["region"], "most_difference": 0.2, "rates": ["selection"]}},
             "treats groups alike",
-            "rate of selection 1 where region is north, ",
+            "selection rate 1 where region is north, ",
         ),
     ],
 )
@@ -333,7 +333,7 @@ def test_what_fairness_could_not_compare_is_named(lab: Lab) -> None:
     check = lab.check(fit("ab"), limits=limits)["treats groups alike"]
     assert (check.passed, check.warning) == (True, "some groups too small to compare")
     assert check.evidence.endswith(
-        "; not compared, as fewer than two groups have 50 rows that count: rate of true positives by other"
+        "; not compared, as fewer than two groups have 50 rows that count: true positive rate by other"
     )
 
 

@@ -23,7 +23,7 @@ EVALUATION: dict[str, Any] = {
     "checks": [CheckResult("LK505", "warning", "not distinguishable").to_dict()],
 }
 FIRST = {"version": 1, "value": 45.0, "low": 39.0, "high": 50.0}
-GATE = [Check("better than the best constant prediction", True, "gain of 23")]
+GATE = [Check("better than the dummy", True, "gain of 23")]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     assert card["measured_on"] == (
         "110 holdout patients, with 95 % interval; in the unit of disease progression one year after baseline"
     )
-    assert card["baselines"] == "best constant prediction 64.2, plain LightGBM 43.6"
+    assert card["baselines"] == "dummy (best constant prediction) 64.2, plain LightGBM 43.6"
     assert card["costs"] == ""
     assert [check["code"] for check in card["checks"]] == ["LK205", "LK505", "LK501"]
     assert card["counts"] == "2 warnings, 1 passed"
@@ -55,7 +55,7 @@ def test_the_metric_has_the_unit_of_the_target(data: Path) -> None:
     card = make_scorecard(load_params("diabetes"), GATE, 2, [])
     assert card["result"] == "holdout mae 41.4 [35.4, 47.9] points"
     assert card["measured_on"] == "110 holdout patients, with 95 % interval"
-    assert card["baselines"] == "best constant prediction 64.2 points, plain LightGBM 43.6 points"
+    assert card["baselines"] == "dummy (best constant prediction) 64.2 points, plain LightGBM 43.6 points"
     assert find_unit_of("r2", load_params("diabetes")) == ""
 
 

@@ -69,11 +69,12 @@ def test_words_fit_what_is_drawn() -> None:
 
 
 @pytest.mark.slow
-def test_plot_of_missing_values_names_the_emptiest_column(profile: pd.DataFrame) -> None:
+def test_plot_of_missing_values_names_the_column_with_most(profile: pd.DataFrame) -> None:
     figure = data_plots.plot_missing(profile, most=2)
     assert is_drawn(figure)
-    assert "3 of 13 columns have missing values, of which the 2 emptiest are drawn; empty has the most" in str(
-        figure.get_label()
+    assert (
+        "3 of 13 columns have missing values, of which the 2 with most missing values are drawn; empty has the most"
+        in str(figure.get_label())
     )
 
 

@@ -40,8 +40,9 @@ def is_drawn(figure: style.Figure) -> bool:
 def test_costs_name_the_threshold_and_what_it_saves() -> None:
     figure = evaluation_plots.plot_costs(TWO, OUTCOME, COSTS)
     assert is_drawn(figure)
-    assert "Acting from 0.3 on costs 0.250 per row; the cheaper of always and never acting costs 0.500" in str(
-        figure.get_label()
+    assert (
+        "Acting from 0.3 on costs 0.250 per row; acting on every row or on none, whichever is cheaper, costs 0.500"
+        in str(figure.get_label())
     )
     description = evaluation_plots.describe_threshold(OUTCOME, TWO, costs=COSTS)
     assert "1 for a false positive, " in description
@@ -55,8 +56,8 @@ def test_a_saving_whose_interval_includes_0_is_not_claimed() -> None:
     assert shown.startswith("Acting from a probability of 0.3 on saves 0.250 [0.100, 0.750]")
     doubtful = replace(OUTCOME, saving=Interval(0.1, -0.01, 0.23))
     assert evaluation_plots.describe_acting(doubtful) == (
-        "Acting from a probability of 0.3 on is not shown to save anything: 0.100 [-0.010, 0.230] per row over the "
-        "cheaper of always and never acting."
+        "Acting from a probability of 0.3 on is not shown to save anything: 0.100 [-0.010, 0.230] per row compared "
+        "with acting on every row or on none, whichever is cheaper."
     )
     assert evaluation_plots.describe_acting(doubtful) in evaluation_plots.describe_threshold(doubtful, TWO)
     assert evaluation_plots.describe_acting(None) == ""

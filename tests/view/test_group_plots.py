@@ -38,7 +38,7 @@ def test_plot_shows_each_rate_of_each_group_that_is_large_enough() -> None:
     figure = group_plots.plot_groups(table, confidence=0.95)
     assert style.save_svg(figure).startswith("<svg")
     hits = [Y_PRED[GROUPS.eq(name).to_numpy() & (Y_TRUE == 1)].mean() for name in ("south", "north")]
-    assert f"rate of true positives {hits[0]:.3f} (south) to {hits[1]:.3f} (north)" in figure.fact
+    assert f"true positive rate {hits[0]:.3f} (south) to {hits[1]:.3f} (north)" in figure.fact
     assert "Dashed: all groups with enough rows together." in figure.fact
     assert "Lines: 95 % intervals of each rate by itself" in figure.fact
     assert figure.table is not None
@@ -55,12 +55,12 @@ def test_groups_that_are_all_too_small_are_a_sentence() -> None:
 def test_differences_are_accepted_doubtful_or_too_large() -> None:
     differences = make_groups()["group_differences"]
     by_rate = {one["rate"]: one for one in differences}
-    value, low = (by_rate["rate of true positives"][name] for name in ("value", "low"))
+    value, low = (by_rate["true positive rate"][name] for name in ("value", "low"))
     assert value > low > 0.1
     limits = {low - 0.01: "too large", (low + value) / 2: "perhaps by chance", value + 0.01: "accepted"}
     for limit, verdict in limits.items():
         table = group_plots.tabulate_differences(differences, limit)
-        assert table.set_index("rate").loc["rate of true positives", "verdict"] == verdict
+        assert table.set_index("rate").loc["true positive rate", "verdict"] == verdict
         sentence = group_plots.summarize_differences(table.head(1))
         assert sentence.startswith("Differences between declared groups: 1 measured, all accepted") is (
             verdict == "accepted"

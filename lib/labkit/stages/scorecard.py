@@ -133,7 +133,7 @@ def describe_baselines(evaluation: Mapping[str, Any], name: str, unit: str) -> s
     others = [evaluation["dummy"][name], *([] if value is None else [value])]
     _, dummy, *rest = format_alike(one.value, *others, uncertainty=(one.high - one.low) / 2)
     beside = f", plain LightGBM {rest[0]}{after}" if rest else ""
-    return f"best constant prediction {dummy}{after}{beside}"
+    return f"dummy (best constant prediction) {dummy}{after}{beside}"
 
 
 def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:

@@ -87,7 +87,7 @@ def plot_missing(profile: pd.DataFrame, *, most: int, subject: Subject = GENERIC
     if not len(incomplete):
         return make_note(title, f"Nothing is missing: every {subject.row} has a value in every column.")
     shares = dict(zip(incomplete["column"].head(most), incomplete["missing_share"].head(most), strict=True))
-    rest = f", of which the {len(shares)} emptiest are drawn" if len(incomplete) > len(shares) else ""
+    rest = f", of which the {len(shares)} with most missing values are drawn" if len(incomplete) > len(shares) else ""
     fact = f"{len(incomplete)} of {count(len(profile), 'column')} have missing values{rest}; "
     fact += f"{incomplete['column'].iloc[0]} has the most."
     return plot_bars(shares, title=title, fact=fact, unit=f"share of {subject.rows} without a value", as_share=True)

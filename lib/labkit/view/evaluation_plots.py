@@ -13,7 +13,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.importance import N_SHUFFLES
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.predictions import Predictions
-from labkit.model.evaluation.savings import describe_declared_costs
+from labkit.model.evaluation.savings import describe_declared_costs, name_passive
 from labkit.model.evaluation.threshold import Outcome, compute_cost_curve, compute_costs, describe_flagged
 from labkit.params.evaluation import Costs
 from labkit.params.subject import GENERIC, Subject
@@ -61,8 +61,8 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subj
     plain = min(outcome.always_yes, outcome.always_no)
     unit = f" {costs.unit}" if costs.unit else ""
     paid, passive, least = format_column([outcome.cost.value, plain, full["cost"].min()])
-    fact = f"Acting from {format_number(outcome.threshold)} on costs {paid}{unit} per {subject.row}; the cheaper of "
-    fact += f"always and never acting costs {passive}. The lowest cost of any threshold on these "
+    fact = f"Acting from {format_number(outcome.threshold)} on costs {paid}{unit} per {subject.row}; "
+    fact += f"{name_passive(subject)}, costs {passive}. The lowest cost of any threshold on these "
     fact += f"{subject.rows} is {least}."
     with style():
         figure, (axes,) = make_figure(title, fact, form="Cost curve", height=3.2)
@@ -71,7 +71,7 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subj
         cost = keep_drawable([compute_costs(predictions, outcome.threshold, costs).mean()])
         axes.plot([outcome.threshold], cost, "o", color=ORANGE, ms=9)
         levels = keep_drawable([outcome.always_yes, outcome.always_no])
-        for name, level in zip(("always acting", "never acting"), levels, strict=True):
+        for name, level in zip((f"acting on every {subject.row}", "acting on none"), levels, strict=True):
             if not np.isnan(level):
                 axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
                 label_point(axes, name, (1, level), ha="right", offset=(0, 3), color=MUTED)
@@ -220,6 +220,7 @@ def plot_importance(
             " The columns of a family are shuffled by the same permutation, so relations among them remain: a family "
         )
         fact += "can matter less than one of its columns."
+    word = "drop" if is_greater_better(metric) else "rise"
     with style():
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         figure.table = shown[["column", "loss", "low", "high"]]
@@ -229,7 +230,7 @@ def plot_importance(
         finish_bars(
             axes,
             [shorten_name(name) for name in shown["column"]],
-            f"loss of {metric} when shuffled (line: spread over shuffles)",
+            f"{word} in {metric} when shuffled (line: spread over shuffles)",
         )
         set_ticks(axes, 6)
         return figure
@@ -267,4 +268,4 @@ def describe_acting(outcome: Outcome | None, *, subject: Subject = GENERIC, cost
     span = f"{format_interval(saving.value, saving.low, saving.high)}{unit} per {subject.row}"
     shown = f"saves {span}" if saving.low > 0 else f"is not shown to save anything: {span}"
     threshold = format_number(outcome.threshold)
-    return f"Acting from a probability of {threshold} on {shown} over the cheaper of always and never acting."
+    return f"Acting from a probability of {threshold} on {shown} compared with {name_passive(subject)}."

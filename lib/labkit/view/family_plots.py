@@ -31,7 +31,7 @@ def plot_ablation(ablation: Ablation, subject: Subject = GENERIC) -> Figure:
         return make_note(title, NOTHING)
     n_sure = int((frame["low"] > 0).sum())
     rows = subject.count_rows(ablation.n_rows, kind="validation")
-    fact = f"A plain LightGBM with all features against one without each family, measured on {rows}. "
+    fact = f"LightGBM with its defaults on all features against one without each family, measured on {rows}. "
     improve = "improves" if n_sure == 1 else "improve"
     fact += f"{n_sure} of {count(len(frame), 'family', 'families')} {improve} {metric} beyond random variation (blue)."
     if harmful := list_harmful(ablation):

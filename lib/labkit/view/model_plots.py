@@ -150,7 +150,7 @@ def plot_intervals(
     if not drawable:
         return make_note(title, f"No metric can be computed on {subject.count_rows(n_rows, kind='holdout')}.")
     fact = f"Measured on {subject.count_rows(n_rows, kind='holdout')}; "
-    fact += f"{format_confidence(confidence)} intervals, resampling {blocks}. ↑ more is better."
+    fact += f"{format_confidence(confidence)} intervals, resampling {blocks}. Arrows point to better."
     if missing := [name for name in first if name not in drawable]:
         fact += f" Not drawn, because they cannot be computed: {join_names(missing)}."
     rows = -(-len(drawable) // 2)

@@ -246,7 +246,7 @@ def plot_split_comparison(comparison: "SplitComparison") -> Figure:
     if not comparison.is_different or np.isnan(values).any():
         return make_note(title, describe_split_comparison(comparison))
     names = ("random split", f"split by {comparison.method}")
-    fact = f"The same probe LightGBM on the same columns: {describe_split_comparison(comparison)}"
+    fact = f"A LightGBM on the cleaned columns, under both splits: {describe_split_comparison(comparison)}"
     with style():
         figure, (axes,) = make_figure(title, fact, form="Point chart", height=1.4)
         for row, (value, color) in enumerate(zip(values, (ORANGE, BLUE), strict=True)):

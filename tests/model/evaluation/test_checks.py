@@ -415,7 +415,7 @@ def test_the_evaluation_lists_the_gate_and_its_own_checks_by_code(params: Params
     y_true = RANDOM.integers(0, 2, 300)
     y_proba = np.column_stack([1 - 0.5 * y_true, 0.5 * y_true])
     ours = Predictions(y_true, y_true, y_proba, ("benign", "malignant"))
-    decision = Decision((Check("better than the best constant prediction", True, "gain of 0.3"),))
+    decision = Decision((Check("better than the dummy", True, "gain of 0.3"),))
     results = list_evaluation_checks(
         params,
         decision,

@@ -40,15 +40,15 @@ def test_rates_of_two_classes_are_those_of_each_group() -> None:
     y_pred = np.where(is_hit, Y_TRUE, 1 - Y_TRUE)
     found = measure(Predictions(Y_TRUE, y_pred, np.eye(2)[y_pred], ("no", "yes"), 1))
     north = (GROUPS == "north").to_numpy()
-    recall = take(found, "north", "rate of true positives")
+    recall = take(found, "north", "true positive rate")
     assert recall["value"] == pytest.approx(y_pred[north & (Y_TRUE == 1)].mean())
     assert (recall["rows"], recall["counted"]) == (north.sum(), (north & (Y_TRUE == 1)).sum())
     assert recall["low"] < recall["value"] < recall["high"]
     # About the normal interval of a share.
     width = 2 * 1.96 * np.sqrt(recall["value"] * (1 - recall["value"]) / recall["counted"])
     assert recall["high"] - recall["low"] == pytest.approx(width, rel=0.25)
-    assert take(found, "south", "rate of selection")["value"] == pytest.approx(y_pred[GROUPS == "south"].mean())
-    wrong = take(found, "south", "rate of false positives")
+    assert take(found, "south", "selection rate")["value"] == pytest.approx(y_pred[GROUPS == "south"].mean())
+    wrong = take(found, "south", "false positive rate")
     assert wrong["value"] == pytest.approx(y_pred[(GROUPS == "south").to_numpy() & (Y_TRUE == 0)].mean())
     assert take(found, "south", "accuracy")["value"] < 0.7 < 0.8 < take(found, "north", "accuracy")["value"]
     few = take(found, "missing", "accuracy")

@@ -98,7 +98,7 @@ def test_ablation_shows_what_a_family_adds_with_its_interval() -> None:
     )
     assert describe_ablation(found, "nothing") == ""
     label = plot_ablation(found).get_label()
-    assert "A plain LightGBM with all features against one without each family" in label
+    assert "LightGBM with its defaults on all features against one without each family" in label
     n_sure = int((found.families["low"] > 0).sum())
     assert f"{n_sure} of {len(found.families)} families {'improves' if n_sure == 1 else 'improve'} r2" in label
 

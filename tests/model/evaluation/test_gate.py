@@ -57,7 +57,7 @@ def test_not_worse_than_the_champion(low: float, tolerance: float, passed: bool)
 def test_evidence_is_worded_for_people() -> None:
     gain = Interval(12.3456, 1.2, 20)
     assert check_dummy("mae", gain, Gate(), **SURE, n_classes=0) == Check(  # type: ignore[arg-type]
-        "better than the best constant prediction",
+        "better than the dummy",
         True,
         "mae reduction of 12.3 (95 % interval 1.2 to 20.0, resampling 110 rows) over always predicting the median; the "
         "lower end is above 0",
@@ -126,7 +126,7 @@ def test_nearly_perfect_result_is_marked_with_what_it_relies_on(
 
 def test_plausible_result_is_shown_between_the_constant_and_the_perfect_prediction() -> None:
     check = check_too_good("roc_auc", 0.694, 0.5, perfect=1.0, relies_on=[])
-    assert check.evidence == "roc_auc is 0.694; the best constant prediction has 0.5, and 1 would be perfect"
+    assert check.evidence == "roc_auc is 0.694; the dummy has 0.5, and 1 would be perfect"
 
 
 def test_nearly_perfect_result_without_an_important_column_is_marked() -> None:

@@ -71,7 +71,9 @@ def test_a_saving_of_few_days_is_told_apart() -> None:
         "others": pytest.approx(-0.1),
     }
     (line,) = describe_savings({"rows": 200, "days": days}, COSTS, FLIGHTS)
-    assert line.startswith("Against the cheaper of always and never acting, it saves on 5 of 20 days: ")
+    assert line.startswith(
+        "Against acting on every flight or on none, whichever is cheaper, it saves on 5 of 20 days: "
+    )
     assert line.endswith("from 5 of them, and the other 15 days lose 0.1 points per flight.")
     assert describe_savings({"rows": 200, "days": summarise_days(-saved, Blocks(codes, DAY))}, COSTS, FLIGHTS) == []
 

@@ -95,7 +95,7 @@ def test_card_reports_threshold_periods_and_slices() -> None:
         {"threshold": found | {"acted": 0.3, "recall": 0.7, "precision": 0.4}}, costs, positive="late"
     )
     assert "catches 70.0 % of the rows of class `late` and" in "".join(late)
-    assert "the cheaper of always and never acting costs 0.800." in "".join(lines)
+    assert "; acting on every row or on none, whichever is cheaper, costs 0.800." in "".join(lines)
     assert "So it saves 0.30 per row, interval 0.20 to 0.40." in "".join(lines)
     assert "| f1 | 0.500 | 0.400 to 0.600 |" in lines
     assert list_threshold({"threshold": {}}, costs) == list_threshold({}, None) == []
@@ -189,7 +189,7 @@ def test_card_shows_checks_that_need_attention_and_why_others_are_muted() -> Non
         "Caveats and recommendations",
     )
     shown = [line for line in caveats if "(LK" in line]
-    assert shown[0].startswith("- ✕ Gain over the best constant prediction (LK501, issue): no gain. It must not be")
+    assert shown[0].startswith("- ✕ Gain over the dummy (LK501, issue): no gain. It must not be")
     assert shown[1].startswith("- ⚠ Open findings of the exploration (LK209, warning): gust. What looked wrong")
     assert shown[2] == "- 🔇 Drift between training and holdout (LK205): temp; muted: seasons of the year."
     assert len(shown) == 3

@@ -97,6 +97,19 @@ def test_sections_appear_where_they_apply() -> None:
         assert heading not in diabetes
 
 
+def test_the_dummy_is_explained_where_it_is_a_candidate() -> None:
+    (path,) = [path for path in NOTEBOOKS if path.stem == "04_training"]
+    params: dict[str, Any] = load_params("diabetes").model_dump(mode="json")
+    alone = params | {"training": params["training"] | {"models": ["linear"]}}
+    cells = nbformat.read(path, as_version=4).cells
+    with_dummy, without = (
+        " ".join(cell.source for cell in select_cells(cells, one) if cell.cell_type == "markdown")
+        for one in (params, alone)
+    )
+    assert "`dummy` is the baseline" in with_dummy
+    assert "dummy" not in without
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_conditions_of_the_notebooks_name_parameters(path: Path) -> None:
     params = load_params("diabetes").model_dump(mode="json")

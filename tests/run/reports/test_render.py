@@ -535,7 +535,7 @@ def test_the_index_shows_result_costs_and_checks_that_need_attention(tmp_path, v
         "question": "Will `late` be 1?",
         "result": "holdout roc_auc 0.682 [0.629, 0.731]",
         "measured_on": "55,627 holdout flights",
-        "baselines": "best constant prediction 0.5",
+        "baselines": "dummy (best constant prediction) 0.5",
         "costs": "Acting on it costs 0.49 per flight.",
         "checks": checks,
         "counts": "1 issue, 1 warning, 1 passed",

@@ -27,9 +27,9 @@ BY_CHANCE, UNKNOWN = "perhaps by chance", "too few independent rows to tell"
 Rate = Callable[[Predictions], tuple[np.ndarray, np.ndarray]]
 """What a rate is the mean of: a value per row, and the rows that count; each of shape (n_rows,)."""
 RATES: dict[str, tuple[str, Rate]] = {
-    "selection": ("rate of selection", lambda p: (p.y_pred == p.positive, np.ones(len(p.y_true), bool))),
-    "true_positive": ("rate of true positives", lambda p: (p.y_pred == p.positive, p.y_true == p.positive)),
-    "false_positive": ("rate of false positives", lambda p: (p.y_pred == p.positive, p.y_true != p.positive)),
+    "selection": ("selection rate", lambda p: (p.y_pred == p.positive, np.ones(len(p.y_true), bool))),
+    "true_positive": ("true positive rate", lambda p: (p.y_pred == p.positive, p.y_true == p.positive)),
+    "false_positive": ("false positive rate", lambda p: (p.y_pred == p.positive, p.y_true != p.positive)),
 }
 ACCURACY: tuple[str, Rate] = ("accuracy", lambda p: (p.y_pred == p.y_true, np.ones(len(p.y_true), bool)))
 ABSOLUTE_ERROR: tuple[str, Rate] = (

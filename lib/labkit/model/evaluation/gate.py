@@ -26,7 +26,7 @@ from labkit.units import (
 )
 
 NEARLY_PERFECT = 0.995
-"""Skill score (0: best constant prediction, 1: perfect prediction) from which a metric is suspiciously good.
+"""Skill score (0: dummy, 1: perfect prediction) from which a metric is suspiciously good.
 
 Errors are squared first, as in r2, so that all regression metrics find the same model suspicious.
 """
@@ -114,7 +114,7 @@ def check_days(blocks: Blocks, gate: Gate) -> list[Check]:
 
 
 def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, blocks: Blocks, n_classes: int) -> Check:
-    """Check whether the model is better than the best constant prediction.
+    """Check whether the model is better than the dummy, the best constant prediction.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def check_dummy(metric: str, gain: Interval, gate: Gate, *, confidence: float, b
     passed, constant = gain.low > gate.minimum_gain, name_constant(metric, n_classes=n_classes)
     verdict = "is above" if passed else "is not above"
     return Check(
-        "better than the best constant prediction",
+        "better than the dummy",
         passed,
         f"{describe_gain(metric, gain, confidence, blocks)} over always predicting {constant}; the lower end {verdict} "
         f"{gate.minimum_gain:g}",
@@ -179,7 +179,7 @@ def check_too_good(metric: str, value: float, dummy: float, *, perfect: float, r
     Parameters
     ----------
     value, dummy
-        The metric of the model and of the best constant prediction.
+        The metric of the model and of the dummy.
     perfect
         The metric of predictions that equal the true values.
     relies_on
@@ -191,7 +191,7 @@ def check_too_good(metric: str, value: float, dummy: float, *, perfect: float, r
     name = "plausible result"
     named = ", ".join(f"`{column}`" for column in relies_on[:3])
     if not skill >= NEARLY_PERFECT:
-        beside = f"the best constant prediction has {format_significant(dummy)}, and {perfect:g} would be perfect"
+        beside = f"the dummy has {format_significant(dummy)}, and {perfect:g} would be perfect"
         return Check(name, True, f"{metric} is {format_significant(value)}; {beside}")
     return Check(
         name,

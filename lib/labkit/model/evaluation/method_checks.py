@@ -43,7 +43,7 @@ NOTABLE_GAP = 0.1
 MOST_DEVIATIONS = 2.0
 NORMAL_95 = 1.96
 GATE_CODES = {
-    "better than the best constant prediction": "LK501",
+    "better than the dummy": "LK501",
     "enough days to evaluate": "LK502",
     "plausible result": "LK503",
     "same classes in training and holdout": "LK504",

@@ -94,6 +94,15 @@ def summarise_days(saved: np.ndarray, blocks: Blocks) -> dict[str, Any]:
     }
 
 
+def name_passive(subject: Subject = GENERIC) -> str:
+    """Return what acting from a threshold is compared with.
+
+    >>> name_passive(Subject("", "flight", "flights"))
+    'acting on every flight or on none, whichever is cheaper'
+    """
+    return f"acting on every {subject.row} or on none, whichever is cheaper"
+
+
 def describe_declared_costs(costs: Costs) -> str:
     """Return what the costs are, and that they are no money if their unit is none.
 
@@ -118,7 +127,7 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
     >>> days = {"days": 61, "saving_days": 40, "most_days": 5, "share": 0.8, "others": 0.004}
     >>> costs = Costs(false_positive=1, false_negative=4, unit="EUR")
     >>> describe_savings({"rows": 9000, "days": days}, costs)[0].split(":")[0]
-    'Against the cheaper of always and never acting, it saves on 40 of 61 days'
+    'Against acting on every row or on none, whichever is cheaper, it saves on 40 of 61 days'
     """
     lines, unit = [], f" {costs.unit}" if costs and costs.unit else ""
     if other := found.get("plain_lightgbm"):
@@ -132,14 +141,14 @@ def describe_savings(found: Mapping[str, Any], costs: Costs | None, subject: Sub
             f"{unit} per {subject.row}; against it the model {word} {format_interval(*ends)}{unit} per "
             f"{subject.row}."
         )
-    against = "Against the cheaper of always and never acting, it"
+    against = f"Against {name_passive(subject)}, it"
     return [*lines, *describe_saving_days(found, costs, subject, lead=against)]
 
 
 def describe_saving_days(
     found: Mapping[str, Any], costs: Costs | None, subject: Subject = GENERIC, *, lead: str = "It"
 ) -> list[str]:
-    """Return a sentence about the days of the saving against the cheaper of always and never acting, if it is known.
+    """Return a sentence about the days of the saving against acting on every row or on none, if it is known.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from labkit.model.evaluation.predictions import Predictions, compute_predictions
 from labkit.params.tables import Data, Target
 
 PROBE: dict[str, Any] = {"n_estimators": 150, "learning_rate": 0.08}
-"""Settings in which the probe LightGBM differs from the plain one."""
+"""Settings in which the probe differs from plain LightGBM."""
 
 
 MOST_ROWS = 60_000

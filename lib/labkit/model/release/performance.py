@@ -11,7 +11,7 @@ from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.by_period import describe_spread
 from labkit.model.evaluation.gate import describe_paired
 from labkit.model.evaluation.metrics import name_metric
-from labkit.model.evaluation.savings import describe_savings
+from labkit.model.evaluation.savings import describe_savings, name_passive
 from labkit.model.evaluation.threshold import describe_flagged
 from labkit.names import escape
 from labkit.params.evaluation import Costs
@@ -146,7 +146,7 @@ def list_threshold(
         f"and a false negative {costs.false_negative:g}{unit}; chosen on rows not used for fitting.",
         "",
         f"On the holdout this {describe_flagged(found, subject, positive=positive, places=1)}. It costs "
-        f"{cost}{unit} per {subject.row}; the cheaper of always and never acting costs {passive}. "
+        f"{cost}{unit} per {subject.row}; {name_passive(subject)}, costs {passive}. "
         + " ".join([describe_saving(found["saving"], unit, subject), *describe_savings(saved, costs, subject)]),
         "",
         "| metric at this threshold | model | interval |",
@@ -157,7 +157,7 @@ def list_threshold(
 
 
 def describe_saving(saving: Mapping[str, float | None], unit: str, subject: Subject) -> str:
-    """Return what acting from the threshold on saves against the cheaper of always and never acting, as a sentence."""
+    """Return what acting from the threshold on saves against acting on every row or on none, as a sentence."""
     value, low, high = (
         np.nan if found is None else float(found) for found in map(saving.get, ("value", "low", "high"))
     )
