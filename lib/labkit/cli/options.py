@@ -50,9 +50,9 @@ def offer_stages() -> list[str]:
 
 def offer_runs() -> list[str]:
     """Return the experiments, whose latest run they name, and the names of the runs of the ledger, newest first."""
-    from labkit.run.records import ledger
+    from labkit.run.records import ledger_index
 
-    runs = [entry.run for entry in ledger.load_entries() if entry.parent is None]
+    runs = [name.run for name in ledger_index.list_recorded_runs(with_apart=False) if name.parent is None]
     return [*offer_experiments(), *reversed(runs)]
 
 

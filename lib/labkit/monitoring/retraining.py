@@ -47,7 +47,7 @@ from labkit.run.pipeline import dvc_repo, run_lock
 from labkit.run.pipeline.experiment_run import check_locked_packages, run_work, start_work
 from labkit.run.pipeline.progress import Progress
 from labkit.run.pipeline.stages_in_order import PlainStage
-from labkit.run.records import ledger, registry
+from labkit.run.records import ledger_index, registry
 from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.stages.publish import find_decision_path
 from labkit.stages.recipe import compute_recipe_digest
@@ -297,7 +297,7 @@ def finish(began: Mapping[str, Any], run: Callable[[Params], object]) -> dict[st
             raise type(error)(f"{error}\n{outcome}") from error
         raise
     decision = load_json(find_decision_path(name))
-    entry = next((one for one in reversed(ledger.load_entries()) if (one.experiment, one.stage) == (name, None)), None)
+    entry = ledger_index.find_latest_entry(name, lambda _: True)
     decided = {key: decision[key] for key in ("decision", "version", "headline")} | {"run": entry and entry.run}
     append_record({**record, "state": FINISHED, **decided})
     remove_work_folder(name)

@@ -30,7 +30,7 @@ from labkit.run.dvc_yaml import make_output_patterns
 from labkit.run.fingerprint import packages
 from labkit.run.kernels import servers
 from labkit.run.pipeline import outputs, run_lock
-from labkit.run.records import artifact_locations, ledger
+from labkit.run.records import artifact_locations, ledger_index
 from labkit.storage.atomic import PART, parse_json
 from labkit.units import format_count, format_size
 
@@ -211,7 +211,7 @@ def check_run_lock(path: Path) -> CheckResult:
 
 def check_ledger() -> CheckResult:
     """Check for killed runs that are still open, and for runs whose end the tracking store does not have."""
-    about, entries = "ledger", ledger.load_entries(with_interactive=True)
+    about, entries = "ledger", ledger_index.find_unfinished()
     dead = [entry.run for entry in entries if entry.is_open and not entry.process.is_alive()]
     if dead:
         return CheckResult(about, f"killed and not closed: {list_briefly(dead, most=3)}", "`labkit runs` closes them")
@@ -223,8 +223,9 @@ def check_ledger() -> CheckResult:
         )
         return CheckResult(about, f"{len(unreported)} ended without being recorded in {list_briefly(stores)}", remedy)
     n_alive = sum(entry.is_open for entry in entries)
+    n_runs = ledger_index.count_recorded_runs()
     return CheckResult(
-        about, f"{format_count(len(entries), 'run')}, {n_alive} of them under way" if entries else "nothing has run yet"
+        about, f"{format_count(n_runs, 'run')}, {n_alive} of them under way" if n_runs else "nothing has run yet"
     )
 
 

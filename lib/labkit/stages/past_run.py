@@ -14,7 +14,7 @@ from labkit import paths
 from labkit.artifacts import PLACES, load_json
 from labkit.errors import LostStoreError, MissingDataError, ParamsError, TrackingError
 from labkit.run import dvc_cache
-from labkit.run.records import ledger, registry, tracking
+from labkit.run.records import ledger, ledger_index, registry, tracking
 from labkit.run.records.champion_moves import CHAMPION
 from labkit.run.records.ledger import Entry
 from labkit.run.records.run_history import find_run
@@ -129,7 +129,7 @@ class CurrentRun(PastRun):
 
 def find_current_run(experiment: str) -> CurrentRun | None:
     """Return the run of the pipeline that this process is in; None without one, or if no stage was stale in it."""
-    entry = ledger.find_current(experiment)
+    entry = ledger_index.find_current(experiment)
     if entry is None or entry.stage or is_sample(entry):
         return None
     path = ledger.find_run_folder(entry.run) / RECORD_NAME
@@ -161,15 +161,15 @@ def find_past_run(experiment: str, word: str) -> PastRun:
     if word == CHAMPION_RUN:
         return find_champion_run(experiment)
     if word == LATEST_RUN:
-        done = [one for one in ledger.load_entries() if one.experiment == experiment and is_recorded_whole(one)]
-        if not done:
+        done = ledger_index.find_latest_entry(experiment, is_recorded_whole)
+        if done is None:
             raise ParamsError(f"{experiment}: no finished run in this checkout yet: labkit run {experiment}")
-        return PastRun(done[-1].run, LATEST_RUN, load_run_record(done[-1]))
+        return PastRun(done.run, LATEST_RUN, load_run_record(done))
     found = find_run(word, experiment)
     if found.is_apart:
         kind = "recorded by hand in a notebook" if found.is_interactive else "a sweep"
         raise ParamsError(f"{found.run}: {kind}: only runs of the pipeline can be compared")
-    entry = next((one for one in ledger.load_entries() if one.run == found.parent), found)
+    entry = (ledger_index.find_entry(found.parent) if found.parent else None) or found
     if is_sample(entry):
         raise ParamsError(f"run {entry.run} was a sample, whose results are not stored: labkit runs {experiment}")
     return PastRun(entry.run, "", load_run_record(entry))

@@ -30,7 +30,7 @@ from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.pipeline.restore_pages import restore_pages
-from labkit.run.records import ledger, mlflow_model, registry, tracking
+from labkit.run.records import ledger_index, mlflow_model, registry, tracking
 from labkit.run.records.champion_moves import CHAMPION, move_champion
 from labkit.run.records.stage_record import load_records
 from labkit.run.reports import index, render
@@ -355,7 +355,7 @@ def write_decision(
     html = path.with_suffix(".html")
     pages = [(title, name) for title, name in index.list_page_links(html.parent) if name != html.name]
     neighbours = [*pages, (html.stem, html.name)]
-    entry = ledger.find_current(params.experiment)
+    entry = ledger_index.find_current(params.experiment)
     render.render_page(
         html,
         title=f"{params.experiment}: publication",

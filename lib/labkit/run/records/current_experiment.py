@@ -3,7 +3,7 @@
 from labkit import paths
 from labkit.errors import ParamsError, name_nearest
 from labkit.params.load import list_experiments
-from labkit.run.records import ledger
+from labkit.run.records import ledger_index
 
 
 def choose_experiment() -> tuple[str, str]:
@@ -21,5 +21,12 @@ def choose_experiment() -> tuple[str, str]:
         return named, paths.EXPERIMENT_VARIABLE
     if not known:
         raise ParamsError("params/: there are no experiments: labkit new makes one")
-    last = next((one.experiment for one in reversed(ledger.load_entries()) if one.experiment in known), None)
+    last = next(
+        (
+            one.experiment
+            for one in reversed(ledger_index.list_recorded_runs(with_apart=False))
+            if one.experiment in known
+        ),
+        None,
+    )
     return (last, "the last one run") if last else (known[0], "the first in params/")

@@ -2,8 +2,9 @@
 
 Kinds of lines: `start` (who runs what), `opened` (the MLflow run), `plan` (why stages are stale), `output` (a file
 that was written), `recorded` (the path of `record.json`) and `done` (how the run ended). A run without `done` has not
-finished. The ledger is the authority; MLflow and the pages are views of it. Read next: `labkit.run.records.recovery`,
-which closes the runs of killed processes.
+finished. The ledger is the authority; MLflow and the pages are views of it. Read next:
+`labkit.run.records.ledger_index`, which finds runs in a long ledger, and `labkit.run.records.recovery`, which closes
+the runs of killed processes.
 """
 
 import json
@@ -318,16 +319,9 @@ def load_entries(*, with_interactive: bool = False) -> list[Entry]:
     path = find_ledger_path()
     entries: dict[str, Entry] = {}
     for line in path.read_bytes().splitlines() if path.exists() else []:
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
             read_line(json.loads(line), entries)
     return [entry for entry in entries.values() if with_interactive or not entry.is_apart]
-
-
-def find_current(experiment: str) -> Entry | None:
-    """Return the run of an experiment that this process is in: of the pipeline, or else of a stage alone."""
-    own = find_process(os.getpid())
-    entries = [one for one in load_entries() if one.experiment == experiment and one.is_open and one.parent is None]
-    return next((one for one in reversed(entries) if one.process == own), None)
 
 
 def read_line(content: dict[str, Any], entries: dict[str, Entry]) -> None:

@@ -13,7 +13,7 @@ import psutil
 
 from labkit import paths
 from labkit.errors import LabkitError
-from labkit.run.records import ledger, mlflow_store
+from labkit.run.records import ledger, ledger_index, mlflow_store
 from labkit.run.records.ledger import Entry
 from labkit.storage.atomic import PART, find_writer
 from labkit.storage.locks import hold_lock
@@ -29,10 +29,10 @@ def reconcile() -> list[Entry]:
 
     If the MLflow server cannot be reached, the runs are closed there the next time.
     """
-    if not any(map(needs_closing, ledger.load_entries(with_interactive=True))):
+    if not any(map(needs_closing, ledger_index.find_unfinished())):
         return []
     with hold_lock(ledger.find_ledger_path().with_name("reconcile.lock")):
-        entries = ledger.load_entries(with_interactive=True)
+        entries = ledger_index.find_unfinished()
         gone = [entry for entry in entries if entry.is_open and not entry.process.is_alive()]
         if gone:
             remove_unfinished(entries, gone)
@@ -68,10 +68,10 @@ def settle(entry: Entry) -> None:
     ledger.append("settled", run=entry.run)
 
 
-def remove_unfinished(entries: Iterable[Entry], gone: Iterable[Entry]) -> None:
+def remove_unfinished(unfinished: Iterable[Entry], gone: Iterable[Entry]) -> None:
     """Remove the work folders and temporary files of ended runs, those just closed and earlier ones."""
-    alive = {entry.run for entry in entries if entry.is_open and entry.process.is_alive()}
-    known = {entry.run for entry in entries}
+    alive = {entry.run for entry in unfinished if entry.is_open and entry.process.is_alive()}
+    known = {name.run for name in ledger_index.list_recorded_runs()}
     for folder in paths.find_work_dir().iterdir():
         is_old = time.time() - folder.stat().st_mtime > OLD_SECONDS
         if folder.name not in alive and (folder.name in known or (is_old and not alive)):

@@ -11,9 +11,10 @@ from typing import Any
 from labkit.console import make_printable
 from labkit.errors import ParamsError, list_briefly, name_nearest
 from labkit.run.memory import GIGABYTE
-from labkit.run.records import ledger
+from labkit.run.records import ledger, ledger_index
 from labkit.run.records.interactive import describe_interactive, make_interactive_document
 from labkit.run.records.ledger import Entry
+from labkit.run.records.ledger_index import Name
 from labkit.units import format_count, format_duration
 
 SHORT = 12
@@ -44,19 +45,8 @@ class Row:
 
 def list_runs(experiment: str | None = None, *, most: int) -> tuple[list[Row], int]:
     """Return the latest runs, newest first, and the total number of runs."""
-    entries = ledger.load_entries(with_interactive=True)
-    tops = [entry for entry in entries if entry.parent is None and experiment in (None, entry.experiment)]
-    below = group(entries)
-    return [make_row(entry, below.get(entry.run, [])) for entry in reversed(tops[-most:])], len(tops)
-
-
-def group(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Return the stages of each pipeline run."""
-    found: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.parent:
-            found.setdefault(entry.parent, []).append(entry)
-    return found
+    found, n_runs = ledger_index.list_latest(experiment, most=most)
+    return [make_row(entry, stages) for entry, stages in found], n_runs
 
 
 def make_row(entry: Entry, stages: Sequence[Entry]) -> Row:
@@ -106,41 +96,33 @@ def find_run(word: str, experiment: str | None = None) -> Entry:
     ParamsError
         No match, or more than one.
     """
-    every = ledger.load_entries(with_interactive=True)
-    entries = [entry for entry in every if experiment in (None, entry.experiment)]
-    exact = [entry for entry in entries if word in (entry.run, entry.tracked)]
-    latest = [entry for entry in entries if entry.experiment == word and entry.parent is None and not entry.is_apart][
-        -1:
-    ]
-    ending = [entry for entry in entries if len(word) >= 4 and entry.run.endswith(word)]
-    ending += [entry for entry in entries if word.startswith(f"{entry.experiment}-") and entry.run.startswith(word)]
-    found = exact or latest or ending
-    if len(found) == 1:
-        return found[0]
+    found = ledger_index.find_matching_runs(word, experiment)
+    if len(found) == 1 and (entry := ledger_index.find_entry(found[0].run)):
+        return entry
     if found:
         raise ParamsError(
             f"{format_count(len(found), 'run')} begin or end with {word!r}: name one in full: "
             f"{name_nearest(word, list_run_names(found))}"
         )
-    if not entries:
+    names = [name for name in ledger_index.list_recorded_runs() if experiment in (None, name.experiment)]
+    if not names:
         what = f"{experiment} has not" if experiment else "nothing has"
         named = experiment or (word if word.isidentifier() else "EXPERIMENT")
         raise ParamsError(f"no run {word!r}: {what} run in this checkout yet: labkit run {named}")
-    shown = [entry for entry in entries if experiment is None or entry.parent is None]
+    shown = [name for name in names if experiment is None or name.parent is None]
     # Names end in random characters, so that a mistyped name is most similar to the one meant.
     raise ParamsError(f"no run {word!r}: {name_nearest(word, list_run_names(shown[-200:]))}; `labkit runs` lists them")
 
 
-def list_run_names(entries: Iterable[Entry]) -> list[str]:
+def list_run_names(names: Iterable[Name]) -> list[str]:
     """Return the names by which runs can be requested."""
-    return sorted({word for entry in entries for word in (entry.run, entry.experiment)})
+    return sorted({word for name in names for word in (name.run, name.experiment)})
 
 
 def make_run_document(entry: Entry) -> dict[str, Any]:
     """Return the provenance and outcome of a run as plain data."""
-    entries = ledger.load_entries()
-    parent = next((one for one in entries if one.run == entry.parent), None)
-    stages = [one for one in entries if one.parent == entry.run]
+    parent = ledger_index.find_entry(entry.parent) if entry.parent else None
+    stages = ledger_index.list_stages_of_run(entry.run)
     return {
         **make_entry_document(entry),
         "experiment": entry.experiment,
@@ -151,7 +133,7 @@ def make_run_document(entry: Entry) -> dict[str, Any]:
         "stages": [make_entry_document(one) | {"inputs": one.facts.get("inputs", {})} for one in stages],
         "plan": [
             {"stage": stage, "outcome": outcome, "why": why}
-            for stage, outcome, why in explain_plan(entry, stages, find_producers(entries, entry))
+            for stage, outcome, why in explain_plan(entry, stages, ledger_index.find_producers(entry))
         ],
     }
 
@@ -182,10 +164,9 @@ def describe_run(entry: Entry, *, is_verbose: bool = True) -> list[tuple[str, st
     is_verbose
         Whether params, machine, and the digests of all that was read and written are included.
     """
-    entries = ledger.load_entries()
-    parent = next((one for one in entries if one.run == entry.parent), None)
+    parent = ledger_index.find_entry(entry.parent) if entry.parent else None
     facts = (parent or entry).facts
-    stages = [one for one in entries if one.parent == entry.run]
+    stages = ledger_index.list_stages_of_run(entry.run)
     pairs = [("run", entry.run), ("experiment", entry.experiment)]
     pairs += [("stage", entry.stage)] if entry.stage else []
     pairs += [("part of", parent.run)] if parent else []
@@ -200,7 +181,7 @@ def describe_run(entry: Entry, *, is_verbose: bool = True) -> list[tuple[str, st
     pairs += [pair for pair in provenance if is_verbose or pair[0] in BRIEF]
     for stage in (stages or ([entry] if entry.stage else [])) if is_verbose else []:
         pairs += describe_stage(stage, is_named=bool(stages))
-    pairs += describe_plan(entry, stages, find_producers(entries, entry))
+    pairs += describe_plan(entry, stages, ledger_index.find_producers(entry))
     return pairs if is_verbose else [*pairs, ("more", f"labkit why {entry.run} -v")]
 
 
@@ -247,17 +228,6 @@ def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
     for one in stage.outputs:
         lines.append(f"wrote    {one['sha256'][:SHORT]}  {one['path']}  {format_count(one['bytes'], 'byte')}")
     return [(stage.stage or "", "\n".join(lines))] if lines else []
-
-
-def find_producers(entries: Iterable[Entry], run: Entry) -> dict[str, str]:
-    """Return the latest run of each stage that had finished when a run began."""
-    makers = {}
-    for entry in entries:
-        if entry.run == run.run:
-            break
-        if entry.stage and entry.experiment == run.experiment and entry.outcome == "finished":
-            makers[entry.stage] = entry.run
-    return makers
 
 
 def describe_plan(entry: Entry, stages: Sequence[Entry], makers: dict[str, str]) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir, load_f
 from labkit.run.fingerprint.import_graph import Checkout
 from labkit.run.fingerprint.packages import LOCK_FILE
 from labkit.run.notebook_files import list_notebooks
-from labkit.run.records import changes, ledger, provenance, run_search, tracking
+from labkit.run.records import changes, ledger, ledger_index, provenance, run_search, tracking
 from labkit.run.records.ledger import Entry
 from labkit.run.records.stage_record import compute_outputs
 from labkit.secrets.redaction import Mask
@@ -184,11 +184,11 @@ def describe_params_file(root: Path, experiment: str) -> dict[str, Any]:
 
 def describe_stages(experiment: str, names: Iterable[str], ran: Mapping[str, Entry]) -> dict[str, Any]:
     """Return what each stage read and wrote, and of those that did not run which earlier run had done it."""
-    entries, described, is_over = ledger.load_entries(), dict[str, Any](), False
+    described, is_over = dict[str, Any](), False
     for name in names:
         if name in NOT_RECORDED:
             continue
-        found = describe_entry(ran[name]) if name in ran else describe_cached(experiment, name, entries)
+        found = describe_entry(ran[name]) if name in ran else describe_cached(experiment, name)
         if is_over:
             found["status"] = "not run"
         is_over = is_over or found["status"] not in ("finished", "cached")
@@ -197,14 +197,12 @@ def describe_stages(experiment: str, names: Iterable[str], ran: Mapping[str, Ent
     return described
 
 
-def describe_cached(experiment: str, stage: str, entries: Iterable[Entry]) -> dict[str, Any]:
+def describe_cached(experiment: str, stage: str) -> dict[str, Any]:
     """Return what is in place of a stage that did not run, and which run wrote it, here or elsewhere."""
     data = paths.find_data_dir(experiment)
     outputs = compute_outputs(data, load_declarations(experiment)[stage].outputs)
     written = {f"{data.relative_to(paths.find_root()).as_posix()}/{name}": one for name, one in outputs.items()}
-    maker = find_producer(entries, experiment, stage, written) or run_search.find_producing_run(
-        experiment, stage, outputs
-    )
+    maker = find_producer(experiment, stage, written) or run_search.find_producing_run(experiment, stage, outputs)
     return {"status": "cached" if written else "not run", "outputs": written, "made_by": maker}
 
 
@@ -216,15 +214,13 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
     return {**found, "outputs": {one["path"]: one["sha256"] for one in entry.outputs}}
 
 
-def find_producer(
-    entries: Iterable[Entry], experiment: str, stage: str, outputs: Mapping[str, str]
-) -> dict[str, Any] | None:
+def find_producer(experiment: str, stage: str, outputs: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the latest run of a stage in this checkout that wrote exactly these outputs, or None."""
-    found = None
-    for entry in entries:
-        if (entry.experiment, entry.stage, entry.outcome) == (experiment, stage, "finished") and outputs:
-            wrote = {one["path"]: one["sha256"] for one in entry.outputs}
-            found = entry if wrote == outputs else found
+
+    def wrote_them(entry: Entry) -> bool:
+        return entry.outcome == "finished" and {one["path"]: one["sha256"] for one in entry.outputs} == outputs
+
+    found = ledger_index.find_latest_entry(experiment, wrote_them, stage=stage) if outputs else None
     if found is None:
         return None
     inputs = found.facts.get("inputs", {})
