@@ -19,7 +19,7 @@ from labkit.sweep.sweep import Progression, Sweep
 from labkit.units import format_count
 
 ROUND = 4
-"""Points of a round, unless more may run at a time."""
+"""Points of a round, unless the user asks for more at a time: not by the cores, on which no proposal may depend."""
 
 
 def make_search_space(file: ParamsFile, settings: Sequence[str], n_trials: int) -> tuple[Space, list[Point]]:
@@ -60,7 +60,7 @@ def run_proposed(
     space: Space,
     *,
     n_trials: int,
-    n_jobs: int,
+    n_jobs: int | None,
     plan_point: Callable[[Point], Progression],
 ) -> None:
     """Propose points and run them, until there have been as many proposals as asked for.
@@ -75,7 +75,7 @@ def run_proposed(
     search = Search(space, metric=metric, seed=file.params.seed, path=path, first=first)
     by_settings: dict[tuple[str, ...], Progression] = {}
     try:
-        for start in range(0, n_trials, size := max(ROUND, n_jobs)):
+        for start in range(0, n_trials, size := max(ROUND, n_jobs or 0)):
             asked = [search.propose() for _ in range(min(size, n_trials - start))]
             for _, settings in asked:
                 if settings not in by_settings:

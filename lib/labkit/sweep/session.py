@@ -278,7 +278,7 @@ def perform(
                     file,
                     make_search_space(file, request.settings, request.n_trials)[0],
                     n_trials=request.n_trials,
-                    n_jobs=request.n_jobs or count_cores(),
+                    n_jobs=request.n_jobs,
                     plan_point=partial(plan_point, stages=stages, known={}),
                 )
         finally:
