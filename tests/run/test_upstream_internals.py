@@ -10,6 +10,7 @@ from typing import Any
 
 import labkit
 import pytest
+from dvc.dvcfile import load_file
 from dvc.repo import Repo
 from labkit.run.upstream_internals import INTERNALS, Internal
 
@@ -78,6 +79,7 @@ def test_instances_have_the_attributes(repo: Repo, tmp_path: Path) -> None:
     store.engine.dispose()
     instances = {
         "Repo": repo,
+        "ProjectFile": load_file(repo, repo.index.stages[0].path),
         "StageCache": repo.stage_cache,
         "Stage": stage,
         "Output": stage.outs[0],

@@ -15,7 +15,7 @@ from labkit.params.override import apply_overrides, override_file
 from labkit.params.yaml_text import load_written_yaml
 from labkit.run.doctor import CheckResult
 from labkit.run.pipeline import dvc_remote, dvc_repo, experiments, run_lock
-from labkit.run.pipeline.outputs import DVC_LOCK
+from labkit.run.pipeline.locked_stages import DVC_LOCK
 from labkit.storage.atomic import copy_file, write_text
 
 JOURNAL = "journal.json"

@@ -105,12 +105,28 @@ def load_written_yaml(path: Path) -> Any:
     ParamsError
         It is not YAML.
     """
+    return parse_written_yaml(path.read_bytes(), show_path(path))
+
+
+def parse_written_yaml(content: bytes | str, where: str) -> Any:
+    """Parse YAML written by a program.
+
+    Parameters
+    ----------
+    content
+        The YAML.
+    where
+        The place to name in messages.
+
+    Raises
+    ------
+    ParamsError
+        It is not YAML.
+    """
     try:
-        return YAML(typ="safe").load(path)
+        return YAML(typ="safe").load(content)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(
-            f"{show_path(path)}: {str(error).splitlines()[0]}: restore it from git, or remove it"
-        ) from error
+        raise ParamsError(f"{where}: {str(error).splitlines()[0]}: restore it from git, or remove it") from error
 
 
 def load_plain(path: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from labkit.run.dvc_yaml import make_output_patterns
 from labkit.run.fingerprint import packages
 from labkit.run.kernels import servers
 from labkit.run.pipeline import outputs, run_lock
+from labkit.run.pipeline.locked_stages import DVC_LOCK
 from labkit.run.records import artifact_locations, ledger_index
 from labkit.storage.atomic import PART, parse_json
 from labkit.units import format_count, format_size
@@ -85,7 +86,7 @@ def examine() -> list[CheckResult]:
         lambda: check_damaged(root),
         lambda: make_result("git", checkout.find_git_fault(), "the checkout is a repository"),
         check_output_folders,
-        lambda: make_result(outputs.DVC_LOCK, outputs.find_lock_fault(), "readable, or not created yet"),
+        lambda: make_result(DVC_LOCK, outputs.find_lock_fault(), "readable, or not created yet"),
         check_cache,
         lambda: check_remote(root / ".dvc"),
         lambda: check_listeners(root),

@@ -57,6 +57,8 @@ INTERNALS = (
         ("root_dir",),
         ("cache", "index", "lock", "root_dir", "stage_cache", "tmp_dir"),
     ),
+    Internal("dvc.dvcfile:load_file", "the stages of one experiment", ("repo", "path")),
+    Internal("dvc.dvcfile:ProjectFile", "the stages of one experiment", (), ("lockfile_contents", "stages")),
     Internal("dvc.repo:lock_repo", "reading which stages are stale", ("repo",)),
     Internal("dvc.repo:Repo.reproduce", "running stages", ("targets", "single_item", "kwargs")),
     Internal("dvc.repo:Repo.commit", "recording fingerprints that grew", ("target", "force")),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
+from dvc.dvcfile import load_file
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, LockNoop
 from dvc.repo import Repo, lock_repo
@@ -31,6 +32,7 @@ from labkit.run import checkout, dvc_cache
 from labkit.run.dvc_yaml import FINGERPRINT, is_of, load_declarations
 from labkit.run.fingerprint import fingerprint_file
 from labkit.run.pipeline import outputs
+from labkit.run.pipeline.locked_stages import DVC_LOCK, load_locked_stages
 from labkit.storage.disk import describe_full, is_full
 
 PUBLISH = "publish"
@@ -201,11 +203,21 @@ def find_stage_states(repo: Repo, experiment: str, *, until: str | None = None) 
     names = list_until(experiment, until)
     try:
         with lock_repo(repo):
-            # The index reads dvc.yaml and dvc.lock once, not once per stage.
-            stages = {stage.addressing: stage for stage in repo.index.stages}
+            stages = find_stages_of(repo, experiment)
             return [StageState(name, explain_stage(stages[f"{name}@{experiment}"], experiment, name)) for name in names]
     except DvcException as error:
         raise ParamsError(f"dvc: {error}") from error
+
+
+def find_stages_of(repo: Repo, experiment: str) -> Mapping[str, Any]:
+    """Return DVC's stages by name; dvc.yaml and dvc.lock are read once, if possible without other experiments."""
+    locked = load_locked_stages(experiment)
+    if locked is None:
+        return {stage.addressing: stage for stage in repo.index.stages}
+    file = load_file(repo, str(paths.find_root() / paths.MARKER))
+    file.lockfile_contents = {"schema": "2.0", "stages": locked}
+    stages: Mapping[str, Any] = file.stages
+    return stages
 
 
 def explain_stage(stage: Any, experiment: str, name: str) -> tuple[str, ...]:
@@ -285,7 +297,7 @@ def check_output_paths(repo: Repo) -> None:
         A path leads out of the checkout.
     """
     for _, out in outputs.list_locked():
-        dvc_cache.check_relative_path(out["path"], outputs.DVC_LOCK)
+        dvc_cache.check_relative_path(out["path"], DVC_LOCK)
         dvc_cache.check_listing(out["md5"], Path(repo.cache.local.path).parents[1])
     for out in repo.index.outs:
         if not out.is_in_repo:

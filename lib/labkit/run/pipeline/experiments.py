@@ -12,7 +12,7 @@ from labkit import paths
 from labkit.errors import ParamsError
 from labkit.params.yaml_text import load_written_yaml, load_yaml, make_yaml
 from labkit.run.pipeline.dvc_repo import open_repo
-from labkit.run.pipeline.outputs import DVC_LOCK
+from labkit.run.pipeline.locked_stages import DVC_LOCK
 from labkit.storage.atomic import write_text
 
 

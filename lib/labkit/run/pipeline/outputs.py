@@ -13,14 +13,14 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import DataError, ParamsError
-from labkit.params.yaml_text import load_written_yaml
+from labkit.params.yaml_text import load_written_yaml, parse_written_yaml
 from labkit.paths import show_path
 from labkit.run.checkout import Fault
 from labkit.run.dvc_cache import check_object, find_object, load_listing
+from labkit.run.pipeline.locked_stages import DVC_LOCK, is_marked, mark
 from labkit.storage.atomic import parse_json, place_folder, write_json
 from labkit.storage.digests import compute_digest, compute_md5, list_files
 
-DVC_LOCK = "dvc.lock"
 STAGE = re.compile(r"  ([^\s@]+)@(\S+):")
 """The first line of a stage in dvc.lock."""
 LOCK_LOSS = "Only the knowledge of what is up to date is lost by it: those stages run again, or come from DVC's cache"
@@ -163,14 +163,20 @@ def find_lock_fault() -> Fault | None:
     """Return what is wrong with dvc.lock and what to do about it, None if nothing is."""
     path = paths.find_root() / DVC_LOCK
     try:
-        tree = load_written_yaml(path)
+        content = path.read_bytes()
+        if is_marked(content):
+            return None
+        tree = parse_written_yaml(content, DVC_LOCK)
     except FileNotFoundError:
         return None
     except ParamsError as error:
-        mark = getattr(error.__cause__, "problem_mark", None)
-        return locate_fault(path.read_text(encoding="utf-8", errors="replace"), mark.line + 1 if mark else 1)
+        place = getattr(error.__cause__, "problem_mark", None)
+        return locate_fault(path.read_text(encoding="utf-8", errors="replace"), place.line + 1 if place else 1)
     is_sound = isinstance(tree, dict) and "schema" in tree and isinstance(tree.get("stages", {}), dict)
-    return None if is_sound else Fault(f"{DVC_LOCK}: not in DVC's format", WHOLE_REMEDY)
+    if not is_sound:
+        return Fault(f"{DVC_LOCK}: not in DVC's format", WHOLE_REMEDY)
+    mark(content, tree)
+    return None
 
 
 def locate_fault(content: str, line: int) -> Fault:
