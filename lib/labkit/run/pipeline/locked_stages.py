@@ -51,7 +51,7 @@ def split_sections(content: bytes) -> dict[str, str]:
     except UnicodeDecodeError:
         return {}
     starts = [*SECTION.finditer(stages)] if separator else []
-    ends = [start.start() for start in starts[1:]] + [len(stages)]
+    ends = [*(start.start() for start in starts[1:]), len(stages)][: len(starts)]
     return {start[1]: stages[start.start() : end] for start, end in zip(starts, ends, strict=True)}
 
 
