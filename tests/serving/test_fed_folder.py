@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 from labkit.cli.main import cli
 from labkit.errors import LabkitError
@@ -15,6 +19,7 @@ from labkit.params.experiment import Params
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.fed_folder import FedFolder, open_folder
 
+from tests.run.small import make_small
 from tests.serving import running
 from tests.serving.shop_release import TABLES, list_orders, make_orders, write_shop_release
 from tests.serving.shop_release import make_shop_params as make_params
@@ -114,6 +119,47 @@ def test_folder_without_a_file_of_a_table_is_refused(tmp_path: Path) -> None:
     assert str(refused.value) == f"--tables {tmp_path}/empty: has no file of a joined table: {known}"
 
 
-def test_a_release_without_a_checkout_has_no_rules_for_reading_files(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["serve", "shop", "--release", str(tmp_path), "--tables", str(tmp_path)])
-    assert str(done.exception) == "--release: --tables reads files as the params of a checkout declare: leave one out"
+def test_a_release_without_a_checkout_has_no_rules_for_reading_files(
+    tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["serve", "shop", "--release", str(release), "--tables", str(tmp_path)])
+    why = "--tables: files are read as the params of shop declare: serve from its checkout, or send rows to /tables/<table>: "
+    assert str(done.exception).startswith(why)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+def test_a_release_is_served_with_files_of_its_checkout(tmp_path: Path, release: Path) -> None:
+    root = make_small(tmp_path / "checkout", "eda")
+    (root / "params" / "shop.yaml").write_text(
+        yaml.safe_dump(make_params(root).model_dump(mode="json", exclude_unset=True))
+    )
+    (tmp_path / "files").mkdir()
+    RATES.to_csv(tmp_path / "files" / "rates.csv", index=False)
+    options = [
+        "--release",
+        str(release),
+        "--tables",
+        str(tmp_path / "files"),
+        "--port",
+        "0",
+        "--state",
+        str(tmp_path / "state"),
+    ]
+    command = [sys.executable, "-c", "from labkit.cli.main import main; main()", "serve", "shop", *options]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        (limit := threading.Timer(60, process.kill)).start()
+        said: list[str] = []
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if f"table rates: {len(RATES)} new rows" in line:
+                    break
+            else:
+                raise AssertionError("".join(said))
+        finally:
+            limit.cancel()
+            process.terminate()
+    assert (tmp_path / "state" / "tables" / "rates.jsonl").stat().st_size

@@ -9,7 +9,7 @@ import click
 from labkit import paths
 from labkit.cli.options import complete_experiment
 from labkit.console import echo
-from labkit.errors import ParamsError
+from labkit.errors import LabkitError, ParamsError, get_first_line
 
 FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
 """Forms of a package; see `labkit.packages.package`."""
@@ -72,7 +72,7 @@ FORMS = ("wheel", "service", "mlflow", "onnx", "pmml")
     "tables_dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Keep joined tables current from files in this folder, such as weather.csv.",
+    help="Keep joined tables current from files in this folder, such as weather.csv; needs a checkout.",
 )
 @click.option(
     "--shadow",
@@ -128,28 +128,39 @@ def serve(
     from labkit.serving import supervisor
     from labkit.serving.settings import Options
 
-    if release is not None and tables_dir is not None:
-        raise ParamsError("--release: --tables reads files as the params of a checkout declare: leave one out")
     which = check_challenge(shadow, percent, challenger, release=release, **options)
     source: supervisor.Source
     followers: list[supervisor.Followed] = []
     if release is not None:
         check_release_folder(release, is_trusted=is_trusted)
         source = supervisor.ReleaseFolder(release)
+        followers = [] if tables_dir is None else [open_tables_folder(experiment, tables_dir)]
     else:
         from labkit.params.load import load_params
         from labkit.serving.challenger import open_challenger
         from labkit.serving.champion import open_champion
-        from labkit.serving.fed_folder import open_folder
 
         os.environ.update(paths.make_environment())
         params = load_params(experiment)
-        followers = [] if tables_dir is None else [open_folder(tables_dir, params, echo)]
+        followers = [] if tables_dir is None else [open_tables_folder(experiment, tables_dir)]
         source = champion = open_champion(params.experiment)
         followers += [] if which is None else [open_challenger(champion, which)]
     chosen = Options(**options, has_shadow=shadow is not None, canary_percent=percent or 0.0)
     folder = state_dir or paths.find_serving_dir(experiment)
     supervisor.serve(experiment, source, chosen, echo, state_dir=folder, followers=followers)
+
+
+def open_tables_folder(experiment: str, folder: Path) -> Any:
+    """Return the files of a folder, which are read as the params of the checkout declare."""
+    try:
+        from labkit.params.load import load_params
+        from labkit.serving.fed_folder import open_folder
+
+        params = load_params(experiment)
+    except (LabkitError, ImportError) as error:  # a service folder has neither params nor pandas
+        where = f"files are read as the params of {experiment} declare: serve from its checkout"
+        raise ParamsError(f"--tables: {where}, or send rows to /tables/<table>: {get_first_line(error)}") from error
+    return open_folder(folder, params, echo)
 
 
 def check_release_folder(release: Path, *, is_trusted: bool) -> None:
