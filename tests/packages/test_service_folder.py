@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,6 +128,56 @@ def test_folder_serves_alone_as_systemd_and_sagemaker_start_it(
         client.join(60)
         assert waiting == [(200, b"")]
     assert (folder / "state" / "log").is_dir()
+
+
+def read_container(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the environment variables and the command of the image that the folder's Containerfile describes."""
+    content = (folder / "Containerfile").read_text().replace("\\\n", " ")
+    lines = dict(line.split(" ", 1) for line in content.splitlines() if line and not line.startswith("#"))
+    variables = dict(part.split("=", 1) for part in shlex.split(lines["ENV"]))
+    assert (lines["EXPOSE"], lines["WORKDIR"]) == (variables["LABKIT_SERVE_PORT"], "/opt/service")
+    return variables, json.loads(lines["CMD"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+def test_folder_answers_as_sagemaker_asks_a_container(folder: Path, tmp_path: Path) -> None:
+    """The command, its argument and its variables are those of the image; the port too, but for being free here."""
+    variables, command = read_container(folder)
+    assert (variables["LABKIT_SERVE_PORT"], variables["LABKIT_SERVE_HOST"]) == ("8080", "0.0.0.0")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    here = {name: value.replace("/opt/service", str(folder)) for name, value in variables.items()}
+    here["PATH"] = here["PATH"].replace("$PATH", "/usr/bin:/bin")
+    here |= {"LABKIT_SERVE_PORT": str(port), "STATE_DIRECTORY": str(tmp_path)}
+    program = shutil.which(command[0], path=here["PATH"])
+    assert program == str(folder / "serve")
+    rows = make_new_rows().drop(index=[40, 41])
+    expected = bundle.load_release(folder / "release").pipeline.predict_proba(rows)[:, 1]
+    process = subprocess.Popen([program, *command[1:]], cwd="/", env=here)
+    try:
+        wait_for(lambda: process.poll() is not None or is_listening(port))
+        client = Client(port)
+        assert client.ask("/ping", headers={"host": "model.aws.local:8080"}) == (200, b"")
+        bodies: list[tuple[str, Any]] = [("application/json", {"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}),
+                  ("application/json", {"instances": make_rows(rows)}),
+                  ("text/csv", rows.to_csv(index=False).encode())]  # fmt: skip
+        for kind, body in bodies:
+            status, content = client.ask("/invocations", body, headers={"content-type": kind})
+            assert status == 200, content
+            found = [row["yes"] for row in json.loads(content)["probabilities"]]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert client.ask("/invocations", b"{", headers={"content-type": "application/json"})[0] == 400
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert [*tmp_path.glob("log/*.jsonl")]
+
+
+def is_listening(port: int) -> bool:
+    """Return whether a program accepts connections at a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_folder_does_not_serve_without_the_token_that_its_unit_names(folder: Path, tmp_path: Path) -> None:
