@@ -22,7 +22,7 @@ from labkit.params.load import load_params
 from labkit.serving.batch_tables import open_joined_rows, read_table_options
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.invocations import read_invocation
-from labkit.serving.main_rows import MainRows
+from labkit.serving.main_rows import MainRows, list_values
 from labkit.serving.outcome_lines import OutcomesBody
 from labkit.serving.requests import RequestError
 
@@ -249,3 +249,9 @@ def test_command_of_the_documentation_is_understood() -> None:
     joined, folder = (predict_command.make_context("predict", command.split()[2:]).params for command in commands)
     assert read_table_options(joined["tables"]) == {"weather": Path("forecast.csv")}
     assert folder["source"] == Path("flights")
+
+
+def test_times_that_cannot_be_written_are_missing() -> None:
+    times = np.array(["0000-12-31T23", "0001-01-01", "9999-12-31T23:59:59.999999", "10000-01-01", "NaT"], "M8[us]")
+    found = list_values(times, "time", "t")
+    assert found == [None, "0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z", None, None]

@@ -23,6 +23,8 @@ from labkit.serving.requests import (
     has_repeated_key,
 )
 
+FIRST_TIME, LAST_TIME = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us")
+
 
 class MainRows:
     """Reads rows of the main table as rows with the columns of the model.
@@ -142,9 +144,13 @@ def decode_rows(body: bytes) -> list[Any] | None:
 
 
 def list_values(values: np.ndarray, kind: str, name: str) -> list[Any]:
-    """Return a column as a request holds it: numbers, strings, and times in UTC as ISO 8601; None where missing."""
+    """Return a column as a request holds it: numbers, strings, and times in UTC as ISO 8601; None where missing.
+
+    A computed time may be one that ISO 8601 does not write, such as hours before the year 1; it is missing then.
+    """
     found = make_array(values, kind, name)
     if kind == "time":
         texts = np.datetime_as_string(found, timezone="UTC").tolist()
-        return [None if is_missing else text for text, is_missing in zip(texts, np.isnat(found).tolist(), strict=True)]
+        is_known = ((found >= FIRST_TIME) & (found <= LAST_TIME)).tolist()
+        return [text if one else None for text, one in zip(texts, is_known, strict=True)]
     return [None if value != value else value for value in found.tolist()]
