@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from labkit.errors import DataError, ParamsError
@@ -25,7 +24,7 @@ from labkit.model.evaluation.bootstrap import compare_paired
 from labkit.model.evaluation.gate import check_champion
 from labkit.model.evaluation.metrics import compute_losses, compute_metric
 from labkit.model.evaluation.predictions import Predictions, align_proba, make_predictions
-from labkit.model.training.comparison import adapt_preparation, fit_model
+from labkit.model.training.refit import refit_model
 from labkit.monitoring.drift import measure_drift, name_series
 from labkit.monitoring.health import choose_action
 from labkit.monitoring.reference_profile import Profile, make_profile
@@ -183,12 +182,7 @@ class Replay:
             training = self.rows[is_known]
             if self.target.task == "classification" and training[self.target.column].nunique() < 2:
                 raise DataError(f"fewer than two classes are known on {at:%Y-%m-%d}: begin later with --from")
-            outcome = training[self.target.column]
-            features = clone(self.recipe[0]).fit(training.drop(columns=self.target.column), outcome)
-            made = features.transform(training)
-            (_, preparation), *others = self.recipe[1:].steps
-            candidate = Pipeline([("preparation", adapt_preparation(preparation, features.outputs_)), *others])
-            fitted = fit_model(candidate, features, [(made, outcome)], target=self.target, seed=self.params.seed)
+            fitted = refit_model(self.recipe, training, target=self.target, seed=self.params.seed)
             self.versions[at] = Version(at, is_known, fitted)
         return self.versions[at]
 
