@@ -223,6 +223,11 @@ REGISTER: dict[str, Definition] = {
         "Predicted values differ too much from true values to be taken literally.",
         "With two classes, set `training.calibrate`; else compare a simpler model.",
     ),
+    "LK611": Definition(
+        "Refitted against evaluated model", "The published model",
+        "The metrics were measured on the evaluated model and may not hold for the one that is published.",
+        "Look at what the added rows changed, choose a model that varies less with its rows, or unset `deploy.refit`.",
+    ),
     "LK701": Definition(
         "Contract of the inputs", "The rows",
         "The model gets inputs that it was not made for: its predictions mean nothing there.",

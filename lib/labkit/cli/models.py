@@ -42,6 +42,8 @@ def models(experiment: str | None, is_json: bool) -> None:
         elif versions:
             rows = [list(map(make_cell, model_versions.describe_version(one))) for one in versions]
             print_table(["version", "holdout", size, since, "by", "why"], rows, title=experiment)
+            for line in model_versions.describe_refits(versions):
+                echo(line)
         else:
             echo(f"{experiment}: no version is registered yet: run `labkit run {experiment}`")
         return
@@ -52,6 +54,9 @@ def models(experiment: str | None, is_json: bool) -> None:
         rows = [list(map(make_cell, model_versions.describe_champion(*one))) for one in champions]
         named = make_column("experiment", is_whole=True)
         print_table([named, "champion", "holdout", size, since, "by", "why"], rows)
+        in_service = [champion for _, champion, _ in champions if champion]
+        for line in model_versions.describe_refits(in_service, is_named=True):
+            echo(line)
 
 
 version_argument = click.argument("version", type=click.IntRange(1, LARGEST_VERSION), required=False)

@@ -249,10 +249,10 @@ def check_age(profile: Profile, counted: Counted, last_check: datetime | None, n
     is_unchecked = last_check is not None and now - last_check > LONG_UNCHECKED
     if is_unchecked:
         checked += f", more than {format_time_span(LONG_UNCHECKED.total_seconds())}"
-    if profile.begin is None or profile.end is None or counted.last is None:
+    if profile.begin is None or profile.fitted_until is None or counted.last is None:
         why = "no row has a time up to now" if profile.end else "the training rows have no times"
         return make_check("LK711", not is_unchecked, f"{checked}; {why}")
-    begin, end = (np.datetime64(at[:19], "us") for at in (profile.begin, profile.end))
+    begin, end = (np.datetime64(at[:19], "us") for at in (profile.begin, profile.fitted_until))
     age, length = ((one / np.timedelta64(1, "s")) for one in (counted.last - end, end - begin))
     evidence = (
         f"the latest row is {format_time_span(max(age, 0))} later than the training rows, which span "
@@ -267,9 +267,10 @@ def check_growth(counted: Counted, profile: Profile, most: float) -> CheckResult
     """Check how many rows there are since the training run, as a share of those it trained on, below `most`."""
     if profile.end is None:
         return CheckResult("LK712", "not applicable", "the training rows have no times")
-    share = counted.n_later / profile.n_rows
+    n_rows = profile.fitted_rows or profile.n_rows
+    share = counted.n_later / n_rows
     evidence = f"{format_count(counted.n_later, 'row')} later than those of the training run"
-    shown = f"{format_share(share)} of the {profile.n_rows:,} it trained on"
+    shown = f"{format_share(share)} of the {n_rows:,} it trained on"
     return make_check("LK712", share < most, f"{evidence}, {shown}")
 
 

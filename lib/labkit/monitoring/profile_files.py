@@ -28,6 +28,7 @@ def make_profile_files(profile: Profile) -> dict[str, bytes]:
         "version": VERSION, "experiment": profile.experiment, "n_rows": profile.n_rows, "begin": profile.begin,
         "end": profile.end, "known_until": profile.known_until, "quiet_hours": profile.quiet_hours,
     }  # fmt: skip
+    content |= {} if profile.fitted_rows is None else {"fitted_rows": profile.fitted_rows}
     for part, reference in parts.items():
         if reference is not None:
             layout = [[name, cells.to_dict()] for name, cells in reference.layout.items()]
@@ -93,10 +94,8 @@ def load_profile(release: Path) -> Profile:
             sample = RowSample(arrays["sample.values"], arrays["sample.numbers"], content["sample"]["quota"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a reference profile ({error}): release the model again") from error
-    known_until = content.get("known_until")
-    return Profile(
-        **meta, inputs=inputs, relations=relations, predictions=predictions, known_until=known_until, sample=sample
-    )
+    meta |= {name: content.get(name) for name in ("known_until", "fitted_rows")}
+    return Profile(**meta, inputs=inputs, relations=relations, predictions=predictions, sample=sample)
 
 
 def load_reference(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], part: str) -> Reference:

@@ -90,6 +90,9 @@ class Profile:
         Times of the first and the last reference row in UTC; None without times.
     known_until
         Time of the latest row of the run, of its holdout too; growth is counted from there. None if unknown.
+    fitted_rows
+        Number of rows that the published model was fitted on, if it was refitted on all rows, up to `known_until`; None
+        if it was not.
     quiet_hours
         Longest time without a row; None without times.
     inputs
@@ -112,6 +115,12 @@ class Profile:
     predictions: Reference | None = None
     known_until: str | None = None
     sample: RowSample | None = None
+    fitted_rows: int | None = None
+
+    @property
+    def fitted_until(self) -> str | None:
+        """Time of the last row that the published model was trained on in UTC; None without times."""
+        return self.end if self.fitted_rows is None else self.known_until
 
     @property
     def seen_until(self) -> np.datetime64 | None:
@@ -355,7 +364,7 @@ def profile_release(
     training, holdout
         Clean rows, shape (n_rows, n_columns).
     facts
-        Facts of the release: `classes` and `positive`.
+        Facts of the release: `classes` and `positive`, and `refit` if the published model was refitted.
     n_sampled, seed
         See `count_reference`.
     """
@@ -373,6 +382,8 @@ def profile_release(
     )
     times = [one.times for one in read_frame(holdout, row_features) if one.times is not None]
     latest = np.concatenate([*times, np.array([profile.end[:19]], "datetime64[us]")]) if profile.end else None
+    if refit := facts.get("refit"):
+        profile = replace(profile, fitted_rows=refit["rows"])
     return profile if latest is None else replace(profile, known_until=show_time(np.nanmax(latest)))
 
 

@@ -120,6 +120,25 @@ class Deploy(Section):
         description="training rows in the release, evenly over its windows, that `labkit monitor` tells the rows in "
         "service from as a whole; 0 releases none, and rows are only compared column by column",
     )
+    refit: bool = Field(
+        False,
+        description="publish the evaluated model's recipe fitted on all rows, with the validation and holdout rows; "
+        "recommended for splits by time, whose latest rows are in the holdout",
+    )
+    refit_difference: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="largest mean change of predictions for holdout rows, by fitting on the other half of the holdout "
+        "too, without a warning: of probabilities, or in standard deviations of the true values",
+    )
+    refit_changes: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="largest share of holdout rows whose predicted class, at the threshold in force, may change in "
+        "this way without a warning",
+    )
     owner: str = Field("", description="who is responsible for the model; shown in the model card")
     intended_use: str = Field("", description="what the model is for; shown in the model card")
     out_of_scope: str = Field("", description="what the model must not be used for; shown in the model card")

@@ -1,7 +1,7 @@
 """What the gate checks of a release on the holdout rows: by itself, and against the champion on the same rows."""
 
 import timeit
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,16 @@ from labkit.model.evaluation.predictions import (
     extend_classes,
     make_predictions,
 )
+from labkit.model.evaluation.refit_stability import check_refit
 from labkit.model.evaluation.row_hashes import ATTRIBUTE, count_shared, hash_rows
 from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.model.release import bundle
 from labkit.model.release.contract_changes import list_refusals
+from labkit.model.release.runtime import EVALUATED
 from labkit.params.experiment import Params
 from labkit.params.subject import Subject
 from labkit.params.tables import Target
+from labkit.units import format_count
 
 MOST_ROWS_OF_PARITY = 1000
 """Holdout rows on which graph and pipeline are compared once more; `deploy` compares them on all."""
@@ -56,19 +59,20 @@ def list_checks(params: Params, opened: bundle.Release, gate: Decision) -> list[
         It cannot be predicted, or a column of `evaluation.gate.fairness` is missing.
     """
     limits, holdout = params.evaluation.gate, load_holdout(params)
-    sizes = {path.name: path.stat().st_size for path in sorted(opened.folder.iterdir())}
-    pipeline = opened.pipeline
+    served = [path for path in sorted(opened.folder.iterdir()) if path.name != EVALUATED]
+    evaluated, refit = opened.evaluated_pipeline, opened.facts.get("refit")
     with opened.code.active():
         checks = [
             *gate.checks,
-            check_graph(params, opened, pipeline, holdout),
-            check_release_size(sizes, limits),
-            check_rows(params, pipeline, holdout),
+            check_graph(params, opened, opened.pipeline, holdout),
+            check_release_size({path.name: path.stat().st_size for path in served}, limits),
+            check_rows(params, evaluated, holdout, is_refitted=opened.is_refitted),
+            *([check_refit(refit, params.deploy)] if refit else []),
         ]
         if limits.most_milliseconds is not None:
             checks += gate_limits.check_speed(measure_milliseconds(opened, holdout), limits)
         if limits.required_value is not None or limits.most_miscalibration is not None or limits.fairness is not None:
-            ours = compute_predictions(holdout[params.data.target.column], pipeline, holdout, params.data.target)
+            ours = compute_predictions(holdout[params.data.target.column], evaluated, holdout, params.data.target)
             metric = params.training.metric
             checks += gate_limits.check_required_value(metric, compute_metric(metric, ours), limits)
             checks += gate_limits.check_calibration(ours, limits)
@@ -82,8 +86,8 @@ def load_holdout(params: Params) -> pd.DataFrame:
 
 
 def check_graph(params: Params, opened: bundle.Release, pipeline: Any, holdout: pd.DataFrame) -> Check:
-    """Check the recorded proof that the graph predicts what was evaluated, and prove it once more on holdout rows."""
-    recorded = check_parity(opened.facts["onnx"])
+    """Check the recorded proof that the graph predicts as the pipeline, and prove it once more on holdout rows."""
+    recorded = check_parity(opened.facts["onnx"], is_refitted=opened.is_refitted)
     if opened.graph is None or not recorded.passed:
         return recorded
     places = np.unique(np.linspace(0, len(holdout) - 1, MOST_ROWS_OF_PARITY).astype(int))
@@ -92,15 +96,19 @@ def check_graph(params: Params, opened: bundle.Release, pipeline: Any, holdout: 
         return recorded
     if found.largest_difference is None:
         return Check(recorded.name, False, f"the ONNX graph: {found.reason}")
-    return check_parity({**found.to_dict(), "reason": ""})
+    return check_parity({**found.to_dict(), "reason": ""}, is_refitted=opened.is_refitted)
 
 
-def check_rows(params: Params, pipeline: Any, holdout: pd.DataFrame) -> Check:
-    """Check by the hashes of its training rows that the model was fitted on no holdout row."""
-    target = params.data.target
+def check_rows(params: Params, evaluated: Any, holdout: pd.DataFrame, *, is_refitted: bool) -> Check:
+    """Check by the hashes of its training rows that the evaluated model was fitted on no holdout row."""
+    shared = count_fitted(evaluated, holdout, params.data.target)
+    return gate_limits.check_fitted_rows(shared, len(holdout), is_refitted=is_refitted)
+
+
+def count_fitted(pipeline: Any, rows: pd.DataFrame, target: Target) -> int | None:
+    """Return how many of some rows a pipeline was fitted on; None if it does not hold the hashes of its rows."""
     fitted = getattr(pipeline, ATTRIBUTE, None)
-    shared = None if fitted is None else count_shared(fitted, hash_rows(holdout[target.column], target))
-    return gate_limits.check_fitted_rows(shared, len(holdout))
+    return None if fitted is None else count_shared(fitted, hash_rows(rows[target.column], target))
 
 
 def measure_milliseconds(opened: bundle.Release, holdout: pd.DataFrame) -> float:
@@ -142,7 +150,13 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
             raise ModelError(f"it is a model for {theirs.facts['task']}")
         if target.task == "classification":
             check_common_classes(theirs.facts["classes"], y_true)
-        their_output = theirs.predict(holdout)
+        predict, named = choose_model_to_compare(opened, theirs, holdout, target, champion=champion)
+        if predict is None:
+            return [
+                Check(CHAMPION_CHECK, False, f"{named}: `labkit promote {params.experiment} --reason …`"),
+                *contract,
+            ]
+        their_output = predict(holdout)
     except MissingCodeError as error:
         raise ChampionError(
             f"{params.experiment}: {champion} cannot be tried here ({error}). Nothing was compared with it and nothing "
@@ -153,7 +167,9 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
         evidence = f"{champion} was tried and cannot predict today's rows ({error}), so it could not serve them either"
         return [Check(CHAMPION_CHECK, True, evidence, warning=f"{champion} could not be compared"), *contract]
     ours, others = align_predictions(
-        y_true, [(opened.predict(holdout), opened.facts["classes"]), (their_output, theirs.facts["classes"])], target
+        y_true,
+        [(opened.predict_as_evaluated(holdout), opened.facts["classes"]), (their_output, theirs.facts["classes"])],
+        target,
     )
     blocks = find_blocks(holdout, params.data).fit_length(compute_losses(ours))
     drawn: dict[str, Any] = {"confidence": evaluation.confidence, "blocks": blocks}
@@ -165,14 +181,41 @@ def list_comparisons(params: Params, opened: bundle.Release, folder: Path, *, ch
             metric,
             gain,
             evaluation.gate,
-            champion=champion,
+            champion=named,
             **drawn,
             value=compute_metric(metric, others),
             is_same=ours.equals(others),
         ),
-        gate_limits.check_slices(slices, ours, others, evaluation.gate, metric=metric, champion=champion),
+        gate_limits.check_slices(slices, ours, others, evaluation.gate, metric=metric, champion=named),
         *contract,
     ]
+
+
+def choose_model_to_compare(
+    opened: bundle.Release, theirs: bundle.Release, holdout: pd.DataFrame, target: Target, *, champion: str
+) -> tuple[Callable[[pd.DataFrame], np.ndarray] | None, str]:
+    """Return how the champion predicts the holdout in a comparison with a release, and its name in the evidence.
+
+    A refitted champion may have learned from the holdout, on which it would be compared with a model that has not. So
+    it is compared as it is in service if it has seen none of the rows, or else as the evaluated model if that has not.
+    If both have, there is no comparison: None and the reason. If neither side was refitted, the champion is compared
+    as it is.
+    """
+    if not opened.is_refitted and not theirs.is_refitted:
+        return theirs.predict, champion
+    n_shared = count_fitted(theirs.pipeline, holdout, target)
+    if n_shared == 0:
+        return theirs.predict, champion
+    if theirs.is_refitted and count_fitted(theirs.evaluated_pipeline, holdout, target) == 0:
+        return theirs.predict_as_evaluated, f"{champion} before it was refitted"
+    seen = "it is not known which rows it was fitted on"
+    if n_shared is not None:
+        seen = f"it was fitted on {n_shared:,} of {format_count(len(holdout), 'holdout row')}"
+    kept = "its evaluated model saw some of them, too" if theirs.is_refitted else "it keeps no evaluated model"
+    return None, (
+        f"{champion} cannot be compared fairly: {seen}, and {kept}. It stays the champion, unless a person replaces it "
+        "without a comparison"
+    )
 
 
 def check_common_classes(known: Sequence[Any], y_true: pd.Series) -> None:

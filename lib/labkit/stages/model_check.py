@@ -22,7 +22,13 @@ from labkit.params.own_metrics import OWN_METRICS
 from labkit.run.pipeline.outputs import check_outputs
 from labkit.run.records import registry
 from labkit.run.records.champion_moves import CHAMPION
-from labkit.stages.gate_checks import align_predictions, list_checks, list_comparisons, load_holdout
+from labkit.stages.gate_checks import (
+    align_predictions,
+    choose_model_to_compare,
+    list_checks,
+    list_comparisons,
+    load_holdout,
+)
 from labkit.stages.publish import fetch_champion, fetch_release
 from labkit.stages.result import find_evaluation
 from labkit.stages.scorecard import collect_checks
@@ -123,11 +129,13 @@ def compare_metrics(params: Params, opened: bundle.Release, theirs: Path | None)
     """Return every metric on the holdout, of a model and of the champion if it can predict these rows."""
     holdout, target = load_holdout(params), params.data.target
     y_true = holdout[target.column]
-    outputs = [(opened.predict(holdout), opened.facts["classes"])]
+    outputs = [(opened.predict_as_evaluated(holdout), opened.facts["classes"])]
     if theirs is not None:
         try:
             release = bundle.load_release(theirs)
-            outputs.append((release.predict(holdout), release.facts["classes"]))
+            predict, _ = choose_model_to_compare(opened, release, holdout, target, champion="the champion")
+            if predict is not None:
+                outputs.append((predict(holdout), release.facts["classes"]))
         except (DataError, ModelError):
             pass
     ours, *others = [compute_metrics(one) for one in align_predictions(y_true, outputs, target)]

@@ -23,6 +23,8 @@ from labkit.units import format_count, format_interval, format_significant, form
 
 METRIC_TAG, SIZE_TAG, DECISION_TAG = "labkit.metric", "labkit.release_bytes", "labkit.decision"
 """Tags of a version: its metric on the holdout as JSON, the size of its release, and the decision about it in words."""
+REFIT_TAG = "labkit.refit"
+"""Tag of a version that was refitted on all rows: what its metrics were measured on, in words."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class ModelVersion:
         MLflow run that made it, and SHA-256 of its release.
     moves
         All moves that made it the champion, the earliest first.
+    refit
+        If it was refitted on all rows, what its metrics were measured on; else empty.
     """
 
     experiment: str
@@ -59,6 +63,7 @@ class ModelVersion:
     run: str
     digest: str
     moves: tuple[Move, ...]
+    refit: str = ""
 
     @property
     def is_champion(self) -> bool:
@@ -75,12 +80,12 @@ class ModelVersion:
         return format_interval(self.value, self.low, self.high)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the version as plain data."""
-        return asdict(self)
+        """Return the version as plain data; without `refit` if it was not refitted."""
+        return {name: value for name, value in asdict(self).items() if name != "refit" or value}
 
 
 def describe_release(params: Params, opened: bundle.Release) -> dict[str, str]:
-    """Return tags for a new version: the main metric of its release with the interval, and its size."""
+    """Return tags for a new version: the main metric of its release with the interval, its size, and its refit."""
     name = params.training.metric
     measured: dict[str, Any] = {"value": opened.facts.get("metrics", {}).get(f"holdout_{name}")}
     data = paths.find_data_dir(params.experiment)
@@ -93,6 +98,7 @@ def describe_release(params: Params, opened: bundle.Release) -> dict[str, str]:
     return {
         METRIC_TAG: json.dumps({"name": name, **measured}),
         SIZE_TAG: str(compute_size(opened.folder)),
+        **({REFIT_TAG: refit["description"]} if (refit := opened.facts.get("refit")) else {}),
     }
 
 
@@ -138,6 +144,7 @@ def make_version(experiment: str, found: registry.VersionRecord, moves: Sequence
         run=found.version.run_id,
         digest=found.version.digest,
         moves=made,
+        refit=tags.get(REFIT_TAG, ""),
     )
 
 
@@ -154,6 +161,15 @@ def load_metric(content: str) -> dict[str, Any]:
 def describe_version(one: ModelVersion) -> tuple[str, ...]:
     """Return a version as the cells of a line: number and aliases, and what `describe_details` returns."""
     return "\n".join([f"{one.version}", *(f"({alias})" for alias in one.aliases)]), *describe_details(one)
+
+
+def describe_refits(versions: Sequence[ModelVersion], *, is_named: bool = False) -> list[str]:
+    """Return a sentence for each version that was refitted, with its experiment if `is_named`."""
+    return [
+        make_printable(f"{f'{one.experiment} ' if is_named else ''}version {one.version}: {one.refit}")
+        for one in versions
+        if one.refit
+    ]
 
 
 def describe_champion(experiment: str, champion: ModelVersion | None, n_versions: int) -> tuple[str, ...]:

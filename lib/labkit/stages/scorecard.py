@@ -18,6 +18,7 @@ from labkit.model.evaluation.method_checks import from_gate
 from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
 from labkit.model.evaluation.savings import describe_declared_costs, describe_savings
 from labkit.model.evaluation.threshold import describe_flagged
+from labkit.model.release.runtime import FACTS
 from labkit.params.experiment import Params
 from labkit.params.metric_meanings import describe_metric
 from labkit.params.own_metrics import OWN_METRICS
@@ -79,6 +80,7 @@ def make_scorecard(
         "result": f"holdout {name} {format_interval(one.value, one.low, one.high)}{after}",
         "measured_on": f"{subject.count_rows(evaluation['rows'], kind='holdout')}, with "
         f"{format_share(evaluation['confidence'])} interval{describe_scale(params, name)}",
+        **describe_refit_of_release(data),
         "baselines": describe_baselines(evaluation, name, unit),
         "costs": describe_costs(params, evaluation, subject),
         "savings": list_savings(params, evaluation, subject),
@@ -87,6 +89,13 @@ def make_scorecard(
         "counts": describe_counts(ordered),
         "versions": sorted([*past, *latest], key=itemgetter("version"))[-MOST_VERSIONS:],
     }
+
+
+def describe_refit_of_release(data: Path) -> dict[str, str]:
+    """Return what the metrics were measured on, if the model of the release was refitted on all rows; else nothing."""
+    path = data / PLACES["release"] / FACTS
+    refit = parse_json(path.read_bytes()).get("refit") if path.is_file() else None
+    return {"refit": refit["description"]} if refit else {}
 
 
 def find_unit_of(metric: str, params: Params) -> str:

@@ -37,9 +37,10 @@ from labkit.model.evaluation.method_checks import (
 )
 from labkit.model.evaluation.plain_check import check_plain
 from labkit.model.evaluation.predictions import Predictions
+from labkit.model.evaluation.refit_stability import check_refit
 from labkit.model.evaluation.slice_comparison import compare_slices
 from labkit.params.evaluation import Fairness
-from labkit.params.experiment import Params
+from labkit.params.experiment import Deploy, Params
 from labkit.params.features import Features
 from labkit.params.load import load_params
 from labkit.params.subject import Subject
@@ -100,6 +101,8 @@ def test_every_check_of_the_gate_has_a_code() -> None:
         gate.check_too_good("mae", 1.0, 2.0, perfect=0.0, relies_on=[]),
         gate.check_classes({"a"}, {"b"}),
         gate.check_parity({"reason": "off"}),
+        gate.check_parity({"reason": "off"}, is_refitted=True),
+        check_refit({"unseen": None, "seen": {"difference": 0.0, "scaled": 0.0}}, Deploy()),
         gate.check_release_size(sizes, limits),
         *gate_limits.check_required_value("mae", 1.0, declared),
         *gate_limits.check_calibration(errors, declared),

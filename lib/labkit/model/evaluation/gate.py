@@ -222,8 +222,8 @@ def check_classes(learned: Collection[Any], evaluated: Collection[Any]) -> Check
     return Check(name, True, ", and ".join(found), warning=warning)
 
 
-def check_parity(parity: Mapping[str, Any]) -> Check:
-    """Check whether the served model makes the predictions that were evaluated.
+def check_parity(parity: Mapping[str, Any], *, is_refitted: bool = False) -> Check:
+    """Check whether the served model makes the predictions of the pipeline that was evaluated, or refitted since then.
 
     Parameters
     ----------
@@ -231,7 +231,9 @@ def check_parity(parity: Mapping[str, Any]) -> Check:
         As returned by `labkit.model.onnx.parity.Parity.to_dict`. A release without an ONNX graph serves the pipeline
         itself, so it passes with the recorded reason; a graph passes only if its parity was proved.
     """
-    name = "serves the predictions that were evaluated"
+    name = (
+        "serves the predictions of the refitted model" if is_refitted else "serves the predictions that were evaluated"
+    )
     if parity["reason"]:
         return Check(name, True, f"no ONNX graph ({parity['reason']}), so the scikit-learn pipeline itself is served")
     difference, tolerance = parity["largest_difference"], parity["tolerance"]

@@ -82,8 +82,8 @@ def check_speed(milliseconds: float, gate: Gate) -> list[Check]:
     return [Check("predicts fast enough", milliseconds <= gate.most_milliseconds, evidence)]
 
 
-def check_fitted_rows(n_shared: int | None, n_rows: int) -> Check:
-    """Check whether no holdout row was among those that the model was fitted on.
+def check_fitted_rows(n_shared: int | None, n_rows: int, *, is_refitted: bool = False) -> Check:
+    """Check whether no holdout row was among those that the evaluated model was fitted on.
 
     Parameters
     ----------
@@ -91,13 +91,16 @@ def check_fitted_rows(n_shared: int | None, n_rows: int) -> Check:
         Number of holdout rows that it was fitted on; None if the model does not hold which rows it was fitted on.
     n_rows
         Number of holdout rows.
+    is_refitted
+        Whether another model was published: the evaluated one, refitted on all rows.
     """
     name = "trained without holdout rows"
     if n_shared is None:
         return Check(
             name, False, "the model does not hold the hashes of its training rows: fit it with `fit_model`, as 04 does"
         )
-    evidence = f"{n_shared:,} of {format_count(n_rows, 'holdout row')} are among its training rows"
+    evidence = f"{n_shared:,} of {format_count(n_rows, 'holdout row')} are among "
+    evidence += "the training rows of the model before it was refitted" if is_refitted else "its training rows"
     remedy = ": its metrics are not those of unseen rows; leave the holdout out of what it is fitted on"
     return Check(name, n_shared == 0, evidence + (remedy if n_shared else ""))
 

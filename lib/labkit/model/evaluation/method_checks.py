@@ -22,7 +22,7 @@ from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.fold_checks import check_against_dummy, count_deviations_worse, describe_deviations
-from labkit.model.evaluation.gate import Check, Decision, check_parity
+from labkit.model.evaluation.gate import Check, Decision
 from labkit.model.evaluation.gate_limits import GROUPS_DIFFER
 from labkit.model.evaluation.metrics import SMALLEST_PROBABILITY, compute_losses, is_greater_better
 from labkit.model.evaluation.plain_check import check_plain
@@ -57,6 +57,8 @@ GATE_CODES = {
     "treats groups alike": "LK608",
     "reaches the required value": "LK609",
     "calibrated well enough": "LK610",
+    "serves the predictions of the refitted model": "LK601",
+    "refitted model predicts like the evaluated one": "LK611",
 }
 """Code of each check of the gate, by its name."""
 OF_GROUPS = {"LK511", "LK608"}
@@ -298,11 +300,6 @@ def describe_unsure_groups(check: Check) -> str:
             "limit: it may be chance, and it does not block the release."
         )
     return "How the model treats groups with few rows is not known; it does not block the release."
-
-
-def list_release_checks(parity: Mapping[str, Any]) -> list[CheckResult]:
-    """Check whether the served model makes the predictions that were evaluated; see `gate.check_parity`."""
-    return [from_gate(check_parity(parity))]
 
 
 def check_confirmed(metric: str, value: Interval, cross_validated: float | None) -> CheckResult:

@@ -18,21 +18,25 @@ SURE_ERRORS, FEWEST_SURE = 2.0, 0.5
 
 
 def list_explanation_checks(
-    params: Params, explanations: Sequence[Explanation], evaluated: np.ndarray, importance: pd.DataFrame
+    params: Params, explanations: Sequence[Explanation], expected: np.ndarray, importance: pd.DataFrame
 ) -> list[CheckResult]:
     """Check the explanations of holdout rows.
 
     Parameters
     ----------
-    evaluated
-        Predictions of the same rows by the model that was evaluated, shape (n_rows, n_outputs).
+    expected
+        Predictions of the same rows by the model that was evaluated or, with `deploy.refit`, by that model refitted on
+        all rows; shape (n_rows, n_outputs).
     importance
         As `labkit.model.explanation.contributions.summarize_contributions` returns it.
     """
     subject, tolerance = Subject.from_params(params), params.deploy.tolerance
     target = params.data.target.column if params.data.target.task == "regression" else ""
+    which = "refitted pipeline's" if params.deploy.refit else "evaluated one"
     return [
-        check_explained_predictions(explanations, evaluated, tolerance=tolerance, subject=subject, target=target),
+        check_explained_predictions(
+            explanations, expected, tolerance=tolerance, subject=subject, target=target, which=which
+        ),
         check_precision(explanations),
         check_group_columns(params, importance, subject=subject),
     ]
@@ -45,6 +49,7 @@ def check_explained_predictions(
     tolerance: float,
     subject: Subject = GENERIC,
     target: str = "",
+    which: str = "evaluated one",
 ) -> CheckResult:
     """Check whether base value and contributions add up to the prediction that was evaluated.
 
@@ -54,6 +59,8 @@ def check_explained_predictions(
         Largest accepted difference from the evaluated prediction; of numbers beyond 1, relative to the largest.
     target
         Column of the number that is predicted; empty for probabilities.
+    which
+        Name of the evaluated prediction in the evidence.
     """
     predicted = np.array([one.prediction for one in explanations])
     sums = np.array([one.base + one.contributions.sum(axis=0) for one in explanations])
@@ -64,7 +71,7 @@ def check_explained_predictions(
     )
     evidence = (
         f"{format_count(len(explanations), 'row')}: base value and contributions add up to the prediction within "
-        f"{within}, and it differs from the evaluated one by at most {by}"
+        f"{within}, and it differs from the {which} by at most {by}"
     )
     if scale > 1:
         evidence += f", where the largest is {largest}"

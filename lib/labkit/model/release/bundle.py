@@ -29,6 +29,7 @@ from labkit.model.release.release_code import ReleaseCode
 from labkit.model.release.runtime import (
     CARD,
     CONTRACT,
+    EVALUATED,
     EXAMPLE,
     FACTS,
     FEATURES,
@@ -62,7 +63,8 @@ class Release:
     facts
         `experiment`, `task`, `classes`, `positive`, `target`, `estimator`, `metric`, `metrics`, `onnx`; `question` and
         the `labels` of classes, which earlier releases lack; `own_code`, if the model needs code of the user's own, see
-        `labkit.model.release.own_code.OwnCode.describe`.
+        `labkit.model.release.own_code.OwnCode.describe`; `refit`, if the model was refitted on all rows, see
+        `labkit.model.evaluation.refit_stability`.
     code
         The user's own packages that the release carries.
     main_table
@@ -84,6 +86,28 @@ class Release:
                 self.folder / PIPELINE, own=list_own_types(self.facts), carried=self.code.names
             )
 
+    @property
+    def is_refitted(self) -> bool:
+        """Whether the published model was refitted on all rows after its recipe had been evaluated."""
+        return (self.folder / EVALUATED).is_file()
+
+    @cached_property
+    def evaluated_pipeline(self) -> Any:
+        """The pipeline whose metrics are those of the release: before it was refitted, if it was; see `pipeline`."""
+        if not self.is_refitted:
+            return self.pipeline
+        with self.code.active():
+            return skops_file.load_model(
+                self.folder / EVALUATED, own=list_own_types(self.facts), carried=self.code.names
+            )
+
+    def predict_as_evaluated(self, frame: pd.DataFrame) -> np.ndarray:
+        """Predict raw rows with the model whose metrics are those of the release; otherwise as `predict`."""
+        if not self.is_refitted:
+            return self.predict(frame)
+        with self.code.active():
+            return self.run_pipeline(self.evaluated_pipeline, frame)
+
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """Predict raw rows: probabilities, shape (n_rows, n_classes), or numbers, shape (n_rows,).
 
@@ -97,8 +121,12 @@ class Release:
         with self.code.active():
             if self.graph is not None:
                 return self.graph.predict(take_columns(frame, self.row_features.inputs_))
-            is_classifier = self.facts["task"] == "classification"
-            return np.asarray(self.pipeline.predict_proba(frame) if is_classifier else self.pipeline.predict(frame))
+            return self.run_pipeline(self.pipeline, frame)
+
+    def run_pipeline(self, pipeline: Any, frame: pd.DataFrame) -> np.ndarray:
+        """Predict raw rows with a pipeline of this release, in `code.active()`."""
+        is_classifier = self.facts["task"] == "classification"
+        return np.asarray(pipeline.predict_proba(frame) if is_classifier else pipeline.predict(frame))
 
     def predict_columns(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Predict rows given as raw columns, arrays of shape (n_rows,); otherwise as `predict`."""
@@ -216,8 +244,8 @@ def extend_release(folder: Path, files: Mapping[str, bytes]) -> str:
     Parameters
     ----------
     files
-        Content by name, see `labkit.monitoring.profile_files`, `labkit.model.explanation.background` and
-        `labkit.model.release.main_table_files`.
+        Content by name, see `labkit.monitoring.profile_files`, `labkit.model.explanation.background`,
+        `labkit.model.release.main_table_files` and `make_evaluated_file`.
     """
     with atomic_folder(folder) as beside:
         for path in folder.iterdir():
@@ -227,6 +255,21 @@ def extend_release(folder: Path, files: Mapping[str, bytes]) -> str:
             write_bytes(beside / name, content)
         write_manifest(beside)
     return compute_release_digest(folder)
+
+
+def make_evaluated_file(evaluated: Any, code: OwnCode) -> dict[str, bytes]:
+    """Return the file of a release with the evaluated model, whose metrics are those of the refitted model beside it.
+
+    Parameters
+    ----------
+    evaluated
+        The fitted pipeline; None if the released model was not refitted.
+    code
+        See `write_release`.
+    """
+    if evaluated is None:
+        return {}
+    return {EVALUATED: skops_file.dump_object(evaluated, EVALUATED, own=code.trusted_types, carried=code.packages)}
 
 
 def list_requirements(

@@ -15,8 +15,8 @@ from labkit.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_wei
 from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.class_codes import ClassCodes
 from labkit.model.estimators.target_transform import OnScale
-from labkit.model.evaluation.method_checks import list_release_checks
 from labkit.model.evaluation.metrics import is_greater_better
+from labkit.model.evaluation.release_checks import list_release_checks
 from labkit.model.release.performance import (
     BASELINES,
     list_groups,
@@ -45,6 +45,9 @@ EVALUATION_USES = {
     "holdout": "the metrics of this card; never seen in training",
     "aside": "later rows, for trying out the release",
 }
+REFITTED_USES = EVALUATION_USES | {
+    "holdout": "the metrics of this card, of a model that had not seen them; then fitting the published model",
+}
 
 
 def make_card(
@@ -55,6 +58,7 @@ def make_card(
     holdout: pd.DataFrame,
     parity: Mapping[str, Any],
     sizes: Mapping[str, int],
+    refit: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the card as Markdown.
 
@@ -71,13 +75,17 @@ def make_card(
     sizes
         Compressed size in bytes of each part of the model, as returned by
         `labkit.model.release.skops_file.measure_parts`, and of the ONNX graph.
+    refit
+        As returned by `labkit.model.evaluation.refit_stability.describe_refit`; empty if the model was not refitted.
     """
+    refit = refit or {}
     subject, deploy = Subject.from_params(params), params.deploy
     metrics, split = artifacts["evaluation"], artifacts["split"]
     n_classes = len(getattr(model[-1], "classes_", ()))
     sections = {
         "Model details": [
             *describe_model(params, name_estimator(model[-1]), parity),
+            *([f"**Refitted.** {refit['description']}", ""] if refit else []),
             *tabulate_inputs(model[0].inputs_, subject),
             *list_sizes(sizes),
         ],
@@ -92,7 +100,7 @@ def make_card(
             *describe_metrics(metrics, holdout, subject),
             *list_threshold(metrics, params.evaluation.costs, subject, positive=params.data.target.positive),
         ],
-        "Evaluation data": tabulate_parts(split, EVALUATION_USES, subject),
+        "Evaluation data": tabulate_parts(split, REFITTED_USES if refit else EVALUATION_USES, subject),
         "Training data": [
             *tabulate_parts(split, list_training_uses(params, split), subject),
             *describe_method(split, subject),
@@ -108,7 +116,7 @@ def make_card(
         "Caveats and recommendations": [
             *(f"- {limit}" for limit in list_limits(params, metrics, holdout, parity, n_classes)),
             "",
-            *list_open_checks(params, list_all_checks(artifacts, parity)),
+            *list_open_checks(params, [*list_stage_checks(artifacts), *list_release_checks(parity, refit, deploy)]),
         ],
     }
     lines = [f"# {subject.question}", "", f"Model card of `{params.experiment}`.", ""]
@@ -277,10 +285,10 @@ def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
     return ["### Gate", "", *checks, ""]
 
 
-def list_all_checks(artifacts: Mapping[str, Mapping[str, Any]], parity: Mapping[str, Any]) -> list[CheckResult]:
-    """Return the results of the checks of all stages before the publication."""
+def list_stage_checks(artifacts: Mapping[str, Mapping[str, Any]]) -> list[CheckResult]:
+    """Return the results of the checks of the stages before the release."""
     stored = [check for name in ("split", "choice", "evaluation") for check in artifacts[name].get("checks", [])]
-    return [*map(CheckResult.from_dict, stored), *list_release_checks(parity)]
+    return [*map(CheckResult.from_dict, stored)]
 
 
 def list_open_checks(params: Params, checks: Sequence[CheckResult]) -> list[str]:

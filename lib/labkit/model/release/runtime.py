@@ -38,9 +38,11 @@ PERFORMANCE = "reference_performance.json"
 """How good it was on the holdout, see `labkit.monitoring.reference_performance`; releases made earlier have none."""
 BACKGROUND = "background.json"
 """Training rows that explanations compare with, see `labkit.model.explanation.background`; not all have."""
+EVALUATED = "evaluated_model.skops"
+"""The model whose metrics are those of the release, if the published one was refitted on all rows."""
 FILES = (
     MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE, PROFILE, PROFILE_ARRAYS,
-    MAIN_TABLE, MAIN_TABLE_ROWS, BACKGROUND, PERFORMANCE,
+    MAIN_TABLE, MAIN_TABLE_ROWS, BACKGROUND, PERFORMANCE, EVALUATED,
 )  # fmt: skip
 
 
