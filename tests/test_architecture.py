@@ -32,6 +32,7 @@ ALLOWED = {
     "model.evaluation": {"data", "data.quality", "features", "model.estimators", "params", "storage"},
     "model.training": {
         "data",
+        "data.quality",
         "features",
         "model.estimators",
         "model.evaluation",
@@ -40,7 +41,7 @@ ALLOWED = {
         "params",
     },
     "model.release": {"features", "model.estimators", "model.evaluation", "model.onnx", "params", "storage"},
-    "model.explanation": {"features", "model.evaluation", "model.release", "params"},
+    "model.explanation": {"data.quality", "features", "model.evaluation", "model.release", "params"},
     "run": {"params", "storage"},
     "run.tracing": set(),
     "run.fingerprint": {"params", "run", "run.tracing", "secrets", "storage"},

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
+from labkit.data.quality.profile import find_pairs
+
 STRONG = 0.8
 """Absolute rank correlation from which the effects of two columns can hardly be told apart: a convention."""
-MOST_ROWS = 20_000
+MOST_ROWS = 5000
 MOST_COLUMNS = 100
 FEWEST_VALUES = 3
 
@@ -47,13 +48,7 @@ def find_related(rows: pd.DataFrame, kinds: Mapping[str, str], zone: str) -> Rel
     names = [*kinds][:MOST_COLUMNS]
     few = rows.iloc[places][names]
     times, numbers = ([name for name in names if kinds[name] == kind] for kind in ("time", "number"))
-    ranks = few[numbers].astype("float64").rank()
-    matrix = ranks.corr(min_periods=FEWEST_VALUES).to_numpy()
-    pairs = [
-        (numbers[one], numbers[other], float(matrix[one, other])) for one, other in combinations(range(len(numbers)), 2)
-    ]
-    strong = sorted((pair for pair in pairs if abs(pair[2]) >= STRONG), key=lambda pair: -abs(pair[2]))
-    return RelatedColumns(find_determined(few, times, numbers, zone), tuple(strong))
+    return RelatedColumns(find_determined(few, times, numbers, zone), tuple(find_pairs(few[numbers], STRONG)))
 
 
 def find_determined(rows: pd.DataFrame, times: list[str], numbers: list[str], zone: str) -> tuple[tuple[str, ...], ...]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.checks import CheckResult, make_check
+from labkit.data.quality.profile import find_pairs
 from labkit.errors import list_briefly
 from labkit.features import expressions
 from labkit.features.row_features import RowFeatures
@@ -16,8 +17,7 @@ MOST_OUTSIDE = 0.1
 """Share of validation rows that may lie outside the range of the training rows: a convention."""
 ALMOST_SAME = 0.95
 """Absolute rank correlation from which two columns are almost the same: a convention. Rounding can take off 0.03."""
-MOST_ROWS = 20_000
-FEWEST_ROWS = 30
+MOST_ROWS = 5000
 
 
 def list_feature_checks(
@@ -97,19 +97,11 @@ def find_raw_copies(row_features: RowFeatures, made: pd.DataFrame) -> dict[str, 
     origins, kinds = row_features.find_origins(), row_features.outputs_
     numbers = [name for name, kind in kinds.items() if kind == "number"]
     places = np.unique(np.linspace(0, len(made) - 1, min(len(made), MOST_ROWS)).round().astype(int))
-    ranks = made[numbers].iloc[places].rank()
-    raw = [name for name in numbers if name not in origins]
-    found = {}
-    for name in numbers:
-        if name not in origins or not raw or ranks[name].nunique() < 2:
-            continue
-        only = find_only_source(row_features, name)
-        others = [one for one in raw if one != only and (ranks[one].notna() & ranks[name].notna()).sum() >= FEWEST_ROWS]
-        varying = [one for one in others if ranks[one].nunique() > 1]
-        correlations = ranks[varying].corrwith(ranks[name]).dropna()
-        if len(correlations) and correlations.abs().max() >= ALMOST_SAME:
-            nearest = str(correlations.abs().idxmax())
-            found[name] = (nearest, float(correlations[nearest]))
+    found: dict[str, tuple[str, float]] = {}
+    for pair in find_pairs(made[numbers].iloc[places], ALMOST_SAME):
+        new, raw = sorted(pair[:2], key=lambda name: name not in origins)
+        if new in origins and raw not in origins and raw != find_only_source(row_features, new):
+            found.setdefault(new, (raw, pair[2]))
     return found
 
 
