@@ -383,7 +383,7 @@ def summarize_reliance(importance: pd.DataFrame, *, subject: Subject = GENERIC) 
         f"{escape(name_input(line['column'], subject))} ({format_share(line['share'])})"
         for line in shown.to_dict("records")
     ]
-    return f"Predictions depend most on {join_names(named)}: shares of all contributions."
+    return f"Of the raw columns, predictions depend most on {join_names(named)}: shares of all contributions."
 
 
 def summarize_dependences(
