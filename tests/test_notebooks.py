@@ -69,11 +69,9 @@ def covers(declared: str, used: str) -> bool:
 
 
 def find_header(path: Path) -> list[str]:
-    """Return the cells of the table that lists what a notebook reads, writes, is set by, and how long it takes."""
-    table = re.search(
-        r"\| reads \| writes \| parameters \| takes \|\n\|[-|]+\|\n\|(.+)\|", read(load(path)["cells"][2])
-    )
-    assert table, "the cell before the set-up has no table: reads, writes, parameters, takes"
+    """Return the cells of the table that lists what a notebook reads, writes, and is set by."""
+    table = re.search(r"\| reads \| writes \| parameters \|\n\|[-|]+\|\n\|(.+)\|", read(load(path)["cells"][2]))
+    assert table, "the cell before the set-up has no table: reads, writes, parameters"
     return [entry.strip() for entry in table[1].split("|")]
 
 
@@ -100,7 +98,7 @@ def test_first_cell_has_the_only_title_and_a_question(path: Path) -> None:
 
 @each_notebook
 def test_header_lists_what_the_code_reads_and_writes(path: Path) -> None:
-    reads, writes, parameters, takes = find_header(path)
+    reads, writes, parameters = find_header(path)
     assert set(re.findall(r"`(\w+)`", reads)) == find_calls(path, "load")
     assert set(re.findall(r"`(\w+)`", writes)) == find_calls(path, "save", "make_folder")
     assert find_calls(path, "load", "save", "make_folder") <= set(PLACES)
@@ -108,7 +106,6 @@ def test_header_lists_what_the_code_reads_and_writes(path: Path) -> None:
     assert named[0] == find_stage(path)
     hidden = [use for use in find_whole_uses(path) - {"seed"} if not any(covers(name, use) for name in named)]
     assert not hidden
-    assert takes
 
 
 @each_notebook

@@ -57,14 +57,15 @@ def format_size(n_bytes: int) -> str:
 
 
 def format_clock(minutes: float) -> str:
-    """Return minutes after midnight as a time of the day; other numbers as they are.
+    """Return minutes after midnight as a time of the day, with seconds if any; other numbers as they are.
 
-    >>> format_clock(1110), format_clock(0.0), format_clock(1440), format_clock(24.5), format_clock(float("nan"))
-    ('18:30', '00:00', '24:00', '24.5', 'nan')
+    >>> format_clock(1110), format_clock(0.0), format_clock(1440), format_clock(1184.5), format_clock(float("nan"))
+    ('18:30', '00:00', '24:00', '19:44:30', 'nan')
     """
-    if not 0 <= minutes <= 1440 or minutes % 1:
+    if not 0 <= minutes <= 1440:
         return f"{minutes:g}"
-    return "{:02d}:{:02d}".format(*divmod(int(minutes), 60))
+    whole, seconds = divmod(round(60 * minutes), 60)
+    return "{:02d}:{:02d}".format(*divmod(whole, 60)) + (f":{seconds:02d}" if seconds else "")
 
 
 def format_count(n: int, noun: str, plural: str = "") -> str:

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.data.computed_columns import settle_target
-from labkit.data.joins import join_tables
+from labkit.data.joins import join_tables, list_joins
 from labkit.data.table_files import load_table, save_table
 from labkit.errors import DataError, MissingDataError
-from labkit.params.tables import Data
+from labkit.params.tables import Data, Join, Time
 
 FRAME = pd.DataFrame(
     {
@@ -157,3 +157,26 @@ def test_two_readings_of_one_moment_are_refused() -> None:
     tables["sky"] = pd.concat([tables["sky"], tables["sky"].head(1)])
     with pytest.raises(DataError, match="join with sky: 2 rows share their key"):
         join_tables(tables, data)
+
+
+def test_each_join_is_listed_with_the_rows_that_found_one() -> None:
+    data = make_data(prefix="plane_")
+    tables = {
+        "flights": pd.DataFrame({"plane": ["a", "b", "c", None], "late": [0.0, 1.0, 0.0, 1.0]}),
+        "planes": pd.DataFrame({"id": ["a", "b"], "seats": [100.0, None]}),
+    }
+    listed = list_joins(join_tables(tables, data), tables, data)
+    line = {"table": "planes", "keys": "plane = id", "row taken": "the one with these keys", "matched": 0.5}
+    assert listed.to_dict("records") == [line]
+
+
+@pytest.mark.parametrize(("within_hours", "matched"), [(None, 2 / 3), (1.5, 1 / 3)])
+def test_a_join_in_time_matches_rows_up_to_the_prediction(within_hours: float | None, matched: float) -> None:
+    times = pd.to_datetime(["2013-01-01 00:00", "2013-01-01 02:00", "2013-01-01 04:00"], utc=True)
+    asked = Time(predict_at="left", outcome_known_at="left + hours(1)")
+    join = Join(table="planes", keys={"plane": "id"}, as_of="at", within_hours=within_hours)
+    data = make_data().model_copy(update={"joins": (join,), "time": asked})
+    joined = pd.DataFrame({"plane": "a", "predict_at": times, "late": 1.0}).rename_axis(index="row")
+    tables = {"planes": pd.DataFrame({"id": ["a"], "at": times[1:2], "seats": [100.0]})}
+    (line,) = list_joins(joined, tables, data).to_dict("records")
+    assert line["matched"] == pytest.approx(matched)

@@ -50,6 +50,19 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     assert card["meaning"] == "mean absolute error, in the target's unit"
 
 
+def test_differences_between_groups_count_once(data: Path) -> None:
+    shown = CheckResult("LK511", "warning", "age differs").to_dict()
+    write_json(data / PLACES["evaluation"], EVALUATION | {"checks": [shown]})
+    decided = Check("treats groups alike", True, "age differs", warning="age differs")
+    counted = [
+        [check["code"] for check in make_scorecard(load_params("diabetes"), checks, None, [])["checks"]]
+        for checks in (GATE, [*GATE, decided])
+    ]
+    assert "LK511" in counted[0]
+    assert "LK608" in counted[1]
+    assert "LK511" not in counted[1]
+
+
 def test_the_metric_has_the_unit_of_the_target(data: Path) -> None:
     apply_overrides("diabetes", ["data.columns.target={unit: points}"])
     card = make_scorecard(load_params("diabetes"), GATE, 2, [])

@@ -87,7 +87,7 @@ def test_row_shows_values_in_their_units_and_adds_up() -> None:
     figure = explanation_plots.plot_telling_row(telling, found, holdout, facts=FACTS, subject=SUBJECT)
     text = draw(figure)
     assert figure.title == "Most certain and wrong"
-    assert figure.fact.startswith("Flight 3 of 2013-09-01 10:00, true class: late. The probability of late is 0.")
+    assert figure.fact.startswith("Row 3 of 2013-09-01 10:00, true class: late. The probability of late is 0.")
     assert figure.table is not None
     assert "departure = 18:30" in figure.table["column"].tolist()
     assert "carrier = missing" in figure.table["column"].tolist()

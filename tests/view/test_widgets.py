@@ -57,6 +57,19 @@ def test_numbers_of_a_time_of_day_are_written_as_one() -> None:
     subject = Subject("", columns={"left": ColumnMeaning(format="time_of_day")})
     shown = widgets.describe_values(frame["left"], profile.set_index("column", drop=False).loc["left"], subject)
     assert (shown["smallest"], shown["median"], shown["largest"]) == ("01:00", "14:00", "23:59")
+    between = widgets.describe_values(
+        frame["left"].head(4), profile.set_index("column", drop=False).loc["left"], subject
+    )
+    assert (between["median"], between["upper quarter"]) == ("09:30", "15:07:30")
+
+
+def test_numbers_are_of_the_rows_that_the_profile_describes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABKIT_RUN_DIR", str(tmp_path))
+    frame = pd.DataFrame({"left": [5.0, 300, 840, 1110, 1439], "late": [None, 1, 0, 1, 0]})
+    target = Target(column="late", task="classification", positive=1)
+    with capture_output() as captured:
+        widgets.explore_columns(frame.dropna(), profile_table(frame, target, seed=1), target, every=frame)
+    assert ">5<" in captured.outputs[1].data["text/html"]
 
 
 def test_buttons_step_through_all_columns_and_round(by_hand: None, profile: pd.DataFrame) -> None:

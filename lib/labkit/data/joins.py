@@ -13,6 +13,9 @@ from labkit.errors import DataError, list_briefly
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.params.tables import Data, Join
 
+FOUND = "labkit found"
+"""Name of the column that marks rows of a joined table while they are counted."""
+
 
 def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
     """Join the raw tables as declared; every row of the main table is kept exactly once.
@@ -40,6 +43,40 @@ def join_tables(tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
     if data.target.expression is not None:
         return add_column(frame, data.target.column, data.target.expression, needs_all=True)
     return read_target(frame, data.target)
+
+
+def list_joins(joined: pd.DataFrame, tables: Mapping[str, pd.DataFrame], data: Data) -> pd.DataFrame:
+    """Return how each table is joined: `table`, `keys`, `row taken`, and `matched`, the fraction of rows with one.
+
+    Each table is marked by a column of its own and joined again, so that a found row without values counts as found.
+
+    Parameters
+    ----------
+    joined
+        As `join_tables` returns it.
+    """
+    lines = []
+    for join in data.joins:
+        marked = join.model_copy(update={"prefix": "", "columns": (FOUND,)})
+        other = tables[join.table].assign(**{FOUND: 1.0})
+        found = (join_as_of if join.as_of else join_table)(joined, other, marked)[FOUND].notna()
+        keys = ", ".join(one if one == two else f"{one} = {two}" for one, two in join.keys.items())
+        lines.append([join.table, keys, describe_row_taken(join), float(found.mean()) if len(found) else 0.0])
+    return pd.DataFrame(lines, columns=["table", "keys", "row taken", "matched"])
+
+
+def describe_row_taken(join: Join) -> str:
+    """Return which row of a table is joined.
+
+    >>> describe_row_taken(Join(table="weather", keys={"origin": "origin"}, as_of="time", within_hours=6))
+    'the latest with time up to predict_at, at most 6 hours before'
+    >>> describe_row_taken(Join(table="planes", keys={"tailnum": "tailnum"}))
+    'the one with these keys'
+    """
+    if join.as_of is None:
+        return "the one with these keys"
+    limit = f", at most {join.within_hours:g} hours before" if join.within_hours else ""
+    return f"the latest with {join.as_of} up to predict_at{limit}"
 
 
 def list_brought(columns: Iterable[str], join: Join) -> dict[str, str]:

@@ -115,13 +115,19 @@ def describe_scale(params: Params, metric: str) -> str:
 
 
 def collect_checks(data: Path, evaluation: Mapping[str, Any], checks: Sequence[Check]) -> list[CheckResult]:
-    """Return the results of all stages by code; those of the decision replace earlier ones of the same code."""
+    """Return the results of all stages by code; those of the decision replace earlier ones of the same code.
+
+    Differences between groups are counted once: those of the decision (LK608) replace those of the evaluation (LK511).
+    """
     stored = [
         result
         for name in CHECKED
         for result in (read_checks(evaluation) if name == "evaluation" else load_checks(data / PLACES[name]))
     ]
-    return list({result.code: result for result in [*stored, *map(from_gate, checks)]}.values())
+    results = {result.code: result for result in [*stored, *map(from_gate, checks)]}
+    if "LK608" in results:
+        results.pop("LK511", None)
+    return list(results.values())
 
 
 def load_checks(path: Path) -> list[CheckResult]:

@@ -201,7 +201,7 @@ def plot_telling_row(
     scale = name_output(classes[place] if classes else None, target, subject)
     asked = f" of {subject.format_time(row[PREDICT_AT])}" if PREDICT_AT in holdout else ""
     true = subject.name_class(row[target]) if classes else subject.add_unit(format_number(row[target]), target)
-    named = f"{subject.row.capitalize()} {holdout.index[telling.place]}{asked}"
+    named = f"Row {holdout.index[telling.place]}{asked}"
     outcome = f"{named}, true {'class' if classes else 'value'}: {true}."
     values = {name: write_input(row[name], name, subject) for name in found.columns}
     return plot_explanation(telling.title, found, place, values, scale=scale, outcome=outcome, subject=subject)

@@ -9,13 +9,23 @@ from labkit.data.stability import compute_outcome
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Data, Target
 from labkit.view.data_plots import LEAST_PREDICTIVE, find_aside
-from labkit.view.prose import format_number, format_share
+from labkit.view.prose import escape, format_number, format_share, join_names
 
 
 def list_weak(profile: pd.DataFrame, target: Target) -> list[str]:
     """Return the usable columns that explain next to nothing by themselves."""
     is_weak = (profile["score"].fillna(0) < LEAST_PREDICTIVE) & (find_aside(profile) == "")
     return [name for name in profile.loc[is_weak, "column"] if name != target.column]
+
+
+def describe_weak(weak: Sequence[str]) -> str:
+    """Return which columns `list_weak` found, in Markdown; empty if none.
+
+    >>> describe_weak(["origin", "dest"])
+    'Less than 1 % by themselves, perhaps more in combination: `origin` and `dest`.'
+    """
+    lead = f"Less than {format_share(LEAST_PREDICTIVE)} by themselves, perhaps more in combination"
+    return f"{lead}: {join_names(map(escape, weak))}." if weak else ""
 
 
 def list_columns(profile: pd.DataFrame, ranked: Sequence[str], subject: Subject = GENERIC) -> pd.DataFrame:

@@ -24,7 +24,12 @@ PANEL_INCHES = 2.9
 
 
 def explore_columns(
-    frame: pd.DataFrame, profile: pd.DataFrame, target: Target, *, subject: Subject = GENERIC
+    frame: pd.DataFrame,
+    profile: pd.DataFrame,
+    target: Target,
+    *,
+    every: pd.DataFrame | None = None,
+    subject: Subject = GENERIC,
 ) -> ipywidgets.VBox | None:
     """Return the column explorer; in a batch run show its first columns instead and return None.
 
@@ -34,17 +39,20 @@ def explore_columns(
         Shape (n_rows, n_columns), the target among the columns.
     profile
         As `labkit.data.quality.profile.profile_table` returns it.
+    every
+        The rows that the profile describes, if `frame` lacks those without a target: the numbers are of these rows.
     """
+    every = frame if every is None else every
     if paths.get_run_dir() is None:
-        return make_explorer(frame, profile, target, subject)
+        return make_explorer(frame, profile, target, subject, every=every)
     for name in rank_columns(profile, target)[:STATIC_COLUMNS]:
         show(plot_columns(frame, [name], target, panel_inches=PANEL_INCHES, subject=subject))
-        display(HTML(make_table(frame, profile, name, subject)))
+        display(HTML(make_table(every, profile, name, subject)))
     return None
 
 
 def make_explorer(
-    frame: pd.DataFrame, profile: pd.DataFrame, target: Target, subject: Subject = GENERIC
+    frame: pd.DataFrame, profile: pd.DataFrame, target: Target, subject: Subject = GENERIC, *, every: pd.DataFrame
 ) -> ipywidgets.VBox:
     """Return a list of all columns, buttons to step through it, and the chosen column's plot and statistics."""
     scores = profile.set_index("column")["score"]
@@ -56,7 +64,7 @@ def make_explorer(
     view = ipywidgets.HTML()
 
     def draw(change: object = None) -> None:
-        view.value = make_view(frame, profile, chosen.value, target, subject)
+        view.value = make_view(frame, profile, chosen.value, target, subject, every=every)
 
     def make_button(icon: str, meaning: str, step: int) -> ipywidgets.Button:
         button = ipywidgets.Button(icon=icon, tooltip=meaning, layout={"width": "3rem"})
@@ -70,10 +78,19 @@ def make_explorer(
     return ipywidgets.VBox([row, view], layout={"max_width": f"{WIDTH_PIXELS + 20}px"})
 
 
-def make_view(frame: pd.DataFrame, profile: pd.DataFrame, name: str, target: Target, subject: Subject) -> str:
+def make_view(
+    frame: pd.DataFrame,
+    profile: pd.DataFrame,
+    name: str,
+    target: Target,
+    subject: Subject,
+    *,
+    every: pd.DataFrame | None = None,
+) -> str:
     """Return one column's plot and statistics as HTML that fits any width."""
     figure = plot_columns(frame, [name], target, panel_inches=PANEL_INCHES, subject=subject)
-    return f'<div aria-live="polite">{render_figure(figure)}{make_table(frame, profile, name, subject)}</div>'
+    numbers = make_table(frame if every is None else every, profile, name, subject)
+    return f'<div aria-live="polite">{render_figure(figure)}{numbers}</div>'
 
 
 def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str, subject: Subject = GENERIC) -> str:

@@ -209,6 +209,14 @@ def test_no_column_is_redundant_with_one_that_is_dropped() -> None:
     assert rest.empty
 
 
+def test_no_column_is_redundant_with_one_that_leaks_the_target() -> None:
+    table = make_table()
+    found = find(table.assign(leaking=table["leak"], leaked_again=table["leak"]))
+    redundant = found[found["what"] == "duplicates another column"]
+    assert not redundant["fix"].str.contains("leak").any()
+    assert "copy" in set(redundant["column"])
+
+
 @pytest.mark.parametrize(
     ("string", "options", "number"),
     [

@@ -132,7 +132,7 @@ def test_what_is_declared_is_read(
 
 NOTES = [
     ("a,b\n007,x\n1,y\n", Note("t", "a", "codes with leading zeros", "1 numbers begin with 0", "data.tables.t.texts: [a]")),
-    ("a,b\nNA,x\nDE,y\n", Note("t", "a", "words taken as missing", "1 × 'NA'", "data.tables.t.missing: ['']")),
+    ("a,b\nNA,x\nDE,y\n", Note("t", "a", "words taken as missing", "1 × 'NA'", "if they are values: data.tables.t.missing: ['']")),
     ("a,b\n,x\n,y\n", Note("t", "a", "empty", "no value in any row", "wrangling.drop: {a: …}")),
     ("a\u200b,b\n1,x\n", Note("t", "a\u200b", "invisible characters in the name", r"'a\u200b'", "rename it")),
     ("a,b\nYes,x\nno,y\nYES,x\nNo,z\n",

@@ -193,7 +193,9 @@ def test_columns_that_drift_are_named(params: Params) -> None:
     parts["holdout"]["a"] += 2
     (drift,) = [result for result in list_wrangling(params, parts) if result.code == "LK205"]
     assert drift.status == "warning"
-    assert re.fullmatch(r"population stability index above 0\.25: a \d\.\d\d", drift.evidence)
+    assert re.fullmatch(
+        r"population stability index of clean holdout against training rows above 0\.25: a \d\.\d\d", drift.evidence
+    )
     left_out = params.model_copy(update={"features": Features(drop=("a",))})
     (drift,) = [result for result in list_wrangling(left_out, parts) if result.code == "LK205"]
     assert drift.evidence.endswith(" (no feature by itself: features.drop)")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.explanation.telling_rows import find_telling_rows
+from labkit.params.subject import Subject
 
 Y_TRUE = np.array([0, 1, 1, 0, 1, 0, 0])
 P_YES = np.array([0.05, 0.9, 0.2, 0.55, 0.6, 0.31, 0.32])
@@ -19,8 +20,8 @@ def find(predictions: Predictions, threshold: float | None = None) -> dict[str, 
 def test_of_two_classes() -> None:
     assert find(TWO, 0.3) == {
         "Typical": 6,
-        "Most certain and right": 1,
-        "Most certain and right of the other class": 0,
+        "Most certain and right: yes": 1,
+        "Most certain and right: no": 0,
         "Most certain and wrong": 3,
         "Nearest to the threshold": 5,
     }
@@ -34,14 +35,20 @@ def test_without_a_threshold_the_most_probable_class_is_predicted() -> None:
 def test_right_and_wrong_are_those_at_the_threshold_in_force() -> None:
     assert find(TWO, 0.6) == {
         "Typical": 6,
-        "Most certain and right": 1,
-        "Most certain and right of the other class": 0,
+        "Most certain and right: yes": 1,
+        "Most certain and right: no": 0,
         "Most certain and wrong": 2,
         "Nearest to the threshold": 4,
     }
     low = find(TWO, 0.04)
-    assert "Most certain and right of the other class" not in low, "all rows are predicted to be of the class"
-    assert (low["Most certain and right"], low["Most certain and wrong"]) == (1, 3)
+    assert "Most certain and right: no" not in low, "all rows are predicted to be of the class"
+    assert (low["Most certain and right: yes"], low["Most certain and wrong"]) == (1, 3)
+
+
+def test_titles_name_classes_as_readers_call_them() -> None:
+    found = [one.title for one in find_telling_rows(TWO, 0.3, Subject("", labels={"yes": "late"}))]
+    assert "Most certain and right: late" in found
+    assert "Most certain and right: no" in found
 
 
 def test_threshold_of_the_first_class() -> None:
@@ -53,7 +60,7 @@ def test_each_row_is_shown_once_and_what_there_is_not_is_left_out() -> None:
     right = Predictions.from_proba(np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]), ("no", "yes"), 1)
     found = find_telling_rows(right)
     assert sorted(one.place for one in found) == [0, 1]
-    assert not [one for one in found if "wrong" in one.title or one.title == "Most certain and right"]
+    assert not [one for one in found if "wrong" in one.title or one.title == "Most certain and right: yes"]
 
 
 def test_of_more_classes() -> None:

@@ -244,7 +244,10 @@ def test_card_names_the_period_in_which_probabilities_are_furthest_off() -> None
         "2013-09": one | {"prediction": 0.16163, "true": 0.13236}, "2013-10": one | {"prediction": 0.165, "true": 0.168}
     }  # fmt: skip
     card = write_card("classification", run={"metrics": {"by_period": periods}})
-    assert "- In its worst period, 2013-09, the mean probability was too high: 0.162 against 0.132." in card
+    assert (
+        "- In the period with the largest bias, 2013-09, the mean probability was too high: 0.162 against 0.132."
+        in card
+    )
 
 
 def test_a_metric_has_one_name_also_if_the_holdout_lacks_a_class() -> None:

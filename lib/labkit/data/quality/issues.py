@@ -85,7 +85,8 @@ def find_all(
         All rows, if `frame` holds only those that may be described: duplicated and blank rows and missing targets are
         counted among all.
     dropped
-        Columns that are dropped: they have no findings of low severity, and no other column is redundant with them.
+        Columns that are dropped: they have no findings of low severity, and no other column is redundant with them, nor
+        with one that leaks the target.
 
     Returns
     -------
@@ -113,9 +114,11 @@ def find_all(
     varied = [str(name) for name in lines.index[lines["distinct"] > 1]]
     able = [str(name) for name in inputs.columns if name in varied and name not in identifiers]
     scores = dict(zip(profile["column"], profile["score"], strict=True))
-    found += find_leaking(frame, able, target, scores, placeholders)
+    leaking = list(find_leaking(frame, able, target, scores, placeholders))
+    found += leaking
     found = [issue for issue in found if not (issue.severity == "low" and issue.column in dropped)]
-    found += find_correlated(inputs[[name for name in inputs.columns if name not in dropped]], correlation_alert)
+    unusable = {*dropped, *(issue.column for issue in leaking)}
+    found += find_correlated(inputs[[name for name in inputs.columns if name not in unusable]], correlation_alert)
     found += [
         Issue("medium", name, "drift", f"population stability index {value:.2f}", drop(name, "drifts"))
         for name, value in zip(drift["column"], drift["drift"], strict=True)

@@ -8,6 +8,7 @@ from labkit.data.split import mark_explored
 from labkit.data.stability import compute_drift
 from labkit.params.tables import Data
 from labkit.params.wrangling import Wrangling
+from labkit.units import format_count
 
 NO_PAIRS = 2.0
 """A correlation that no pair of columns reaches: redundant columns are of low severity, and those are not listed."""
@@ -38,3 +39,16 @@ def list_still_open(
     again = find_all(explored, profile, data, correlation_alert=NO_PAIRS, drift=drift, every=table)
     still = set(zip(again["column"], again["what"], strict=True))
     return left[[pair in still for pair in zip(left["column"], left["what"], strict=True)]]
+
+
+def describe_low(findings: pd.DataFrame) -> str:
+    """Return how many findings of low severity are not listed; empty if there are none.
+
+    >>> describe_low(pd.DataFrame({"severity": ["high", "low", "low"]}))
+    'Not listed: 2 findings of low severity, which are on the page of the exploration.'
+    """
+    n_low = int((findings["severity"] == "low").sum())
+    if not n_low:
+        return ""
+    which = "which is" if n_low == 1 else "which are"
+    return f"Not listed: {format_count(n_low, 'finding')} of low severity, {which} on the page of the exploration."

@@ -376,7 +376,7 @@ def describe_facts(facts: Mapping[str, Facts], table: Table) -> Iterator[tuple[s
         is_text = found.dtype == "str" or name in table.texts
         if is_text and found.markers:
             counts = list_briefly(f"{count:,} × {word!r}" for word, count in found.markers.most_common())
-            yield name, "words taken as missing", counts, "data.tables.….missing: ['']"
+            yield name, "words taken as missing", counts, "if they are values: data.tables.….missing: ['']"
         if found.n_leading_zeros and name not in table.texts:
             evidence = f"{found.n_leading_zeros:,} numbers begin with 0"
             yield name, "codes with leading zeros", evidence, f"data.tables.….texts: [{name}]"

@@ -378,7 +378,8 @@ def describe_drift(drifted: pd.DataFrame, left_out: Collection[str] = ()) -> str
         for part in (drifted[~is_out], drifted[is_out])
     )
     named = [inputs] * bool(inputs) + [f"{others} (no feature by itself: features.drop)"] * bool(others)
-    return f"population stability index above {LARGE_DRIFT:g}: {'; '.join(named)}"
+    compared = "population stability index of clean holdout against training rows"
+    return f"{compared} above {LARGE_DRIFT:g}: {'; '.join(named)}"
 
 
 def list_or(names: Sequence[str], otherwise: str) -> str:

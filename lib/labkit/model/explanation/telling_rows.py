@@ -7,6 +7,7 @@ import numpy as np
 from labkit.model.evaluation.gate_limits import apply_threshold
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import HALF
+from labkit.params.subject import GENERIC, Subject
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class TellingRow:
     place: int
 
 
-def find_telling_rows(predictions: Predictions, threshold: float | None = None) -> list[TellingRow]:
+def find_telling_rows(
+    predictions: Predictions, threshold: float | None = None, subject: Subject = GENERIC
+) -> list[TellingRow]:
     """Return rows whose explanation is worth reading, each once.
 
     Parameters
@@ -42,14 +45,14 @@ def find_telling_rows(predictions: Predictions, threshold: float | None = None) 
         certainty, the most certain right and wrong ones, and the one with the closest choice. Of numbers: the median,
         highest and lowest predictions and the largest error. Those that there are not are left out.
     """
-    found = find_of_classes(predictions, threshold) if predictions.classes else find_of_numbers(predictions)
+    found = find_of_classes(predictions, threshold, subject) if predictions.classes else find_of_numbers(predictions)
     kept: dict[int, str] = {}
     for title, place in found.items():
         kept.setdefault(place, title)
     return [TellingRow(title, place) for place, title in kept.items()]
 
 
-def find_of_classes(predictions: Predictions, threshold: float | None) -> dict[str, int]:
+def find_of_classes(predictions: Predictions, threshold: float | None, subject: Subject = GENERIC) -> dict[str, int]:
     """Return the telling rows of classes by title."""
     predictions = apply_threshold(predictions, threshold)
     proba, n_classes, limit = predictions.y_proba, len(predictions.classes), HALF if threshold is None else threshold
@@ -59,9 +62,12 @@ def find_of_classes(predictions: Predictions, threshold: float | None) -> dict[s
     found = {"Typical": find_closest_place(of_interest, float(np.median(of_interest)))}
     if n_classes == 2:
         is_positive = predictions.y_pred == predictions.positive
+        one, other = (
+            subject.name_class(predictions.classes[n]) for n in (predictions.positive, 1 - predictions.positive)
+        )
         sets = {
-            "Most certain and right": is_right & is_positive,
-            "Most certain and right of the other class": is_right & ~is_positive,
+            f"Most certain and right: {one}": is_right & is_positive,
+            f"Most certain and right: {other}": is_right & ~is_positive,
         }
     else:
         sets = {"Most certain and right": is_right}

@@ -30,7 +30,7 @@ from labkit.names import escape
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
-from labkit.units import format_column, format_confidence, format_count, format_share, format_significant
+from labkit.units import format_column, format_confidence, format_count, format_share, format_significant, format_size
 
 SMALL_HOLDOUT = 200
 """Rows of the holdout, or of one of its classes, below which the card warns."""
@@ -194,10 +194,11 @@ def describe_largest(sizes: Mapping[str, int]) -> str:
     """Return which part makes a release large; empty if no part is as large as a megabyte.
 
     >>> describe_largest({"random_forest": 38_400_000, "lightgbm": 300_000}), describe_largest({"estimator": 300})
-    (', mostly random forest', '')
+    (', largest part of the model random forest, 38.4 MB', '')
     """
     largest = max(sizes, key=lambda name: sizes[name])
-    return f", mostly {largest.replace('_', ' ')}" if sizes[largest] >= 1_000_000 else ""
+    named = f", largest part of the model {largest.replace('_', ' ')}, {format_size(sizes[largest])}"
+    return named if sizes[largest] >= 1_000_000 else ""
 
 
 def list_breakdowns(metrics: Mapping[str, Any], subject: Subject) -> list[str]:
@@ -343,7 +344,9 @@ def list_limits(
         worst = max(drifting, key=lambda period: abs(drifting[period]))
         side, found = "high" if drifting[worst] > 0 else "low", periods[worst]
         mean, true = format_column([found["prediction"], found["true"]])
-        limits.append(f"In its worst period, {worst}, the mean probability was too {side}: {mean} against {true}.")
+        limits.append(
+            f"In the period with the largest bias, {worst}, the mean probability was too {side}: {mean} against {true}."
+        )
     if seconds := params.training.budget_seconds:
         limits.append(
             f"Candidates were compared and tuned for at most {seconds:g} s: another run may choose another model, so "
