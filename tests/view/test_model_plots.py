@@ -98,6 +98,11 @@ def test_leaderboard_names_the_best_and_the_failed() -> None:
     assert "Failed: broken." in str(figure.get_label())
 
 
+def test_a_single_candidate_is_not_the_best_of_all() -> None:
+    figure = model_plots.plot_leaderboard(make_leaderboard().head(1), "roc_auc")
+    assert "With its defaults, linear has 0.910." in str(figure.get_label())
+
+
 def test_a_far_dummy_does_not_squeeze_the_candidates() -> None:
     far = model_plots.plot_leaderboard(make_leaderboard(), "roc_auc").axes[0]
     assert far.get_xlim()[0] > 0.8

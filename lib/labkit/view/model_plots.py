@@ -75,8 +75,10 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     deviations = np.nan_to_num(keep_drawable(ranked[f"{metric}_std"]))
     better = "to the right" if is_greater_better(metric) else "to the left"
     labels = format_column(means)
-    fact = f"All with their defaults; best: {names[0]} with {labels[0]}. Each line is one standard deviation over "
-    fact += f"the folds to either side; better is {better}."
+    found = f"With its defaults, {names[0]} has {labels[0]}."
+    if len(names) > 1:
+        found = f"All with their defaults; best: {names[0]} with {labels[0]}."
+    fact = f"{found} Each line is one standard deviation over the folds to either side; better is {better}."
     if failed := list(frame.loc[frame["error"] != "", "model"]):
         fact += f" Failed: {join_names(failed)}."
     with style():

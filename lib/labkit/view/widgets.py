@@ -116,4 +116,4 @@ def describe_values(values: pd.Series, line: pd.Series, subject: Subject = GENER
     else:
         named = ("smallest", "largest", "most_common") if line["kind"] == "time" else ("most_common",)
         facts |= {key.replace("_", " "): shorten_name(line[key], 30) for key in named}
-    return facts | {"explains": format_share(line["score"])}
+    return facts | {"explains": format_share(line["score"], 1)}
