@@ -1,6 +1,7 @@
 """How good a model is on rows whose true values are known: joined by id, compared with the holdout."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from labkit.monitoring.scored_rows import ScoredRows, score_current, score_frame
 from labkit.params.evaluation import Costs
 from labkit.params.tables import Target
 from labkit.serving.settings import FEEDBACK
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tests.monitoring.scored import (
     CLASSES,
@@ -236,6 +238,21 @@ def test_labels_of_people_count_only_as_far_as_they_are_in_random_order(tmp_path
             add_judgement("small", make_judgement("new.csv:patient", key, "yes", annotator="ana", drawn="random"))
         found = load_labels(PARAMS, tmp_path / "new.csv", "patient", keys)
     assert (sorted(found.values), found.n_chosen) == (sorted(in_order[:6]), 1)
+
+
+@pytest.mark.parametrize("most", [0.02, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("name", "reference"), [("roc_auc", roc_auc_score), ("average_precision", average_precision_score)]
+)
+def test_expected_areas_of_few_rows_are_those_of_weighted_rows(
+    name: str, reference: Callable[..., float], most: float
+) -> None:
+    share = np.random.default_rng(1).uniform(0, most, 50).round(2)
+    proba = np.column_stack([1 - share, share])
+    ours = Predictions.from_proba(np.zeros(50, dtype=int), proba, CLASSES)
+    every = np.repeat([0, 1], 50), np.tile(share, 2)
+    expected = reference(*every, sample_weight=proba.T.ravel())
+    assert estimate_metric(name, ours, proba) == pytest.approx(expected, rel=1e-12)
 
 
 def test_expected_metrics_equal_those_of_outcomes_drawn_from_the_probabilities() -> None:

@@ -28,7 +28,7 @@ OF_CLASSES = ("accuracy", "balanced_accuracy", "f1")
 
 
 Score = Callable[[np.ndarray], float]
-"""A metric as a function of the weight of each row, integers of shape (n_rows,)."""
+"""A metric as a function of the weight of each row, shape (n_rows,): integers, or fractions of rows."""
 
 
 def name_metric(name: str, *, n_classes: int) -> str:
@@ -149,15 +149,15 @@ def make_area_score(predictions: Predictions, make_area: Callable[[np.ndarray, n
         order = np.argsort(-y_proba, kind="stable")
         ends = np.flatnonzero(np.diff(y_proba[order], append=np.nan) != 0)
         is_hit = predictions.y_true[order] == code
-        curves.append((order, np.flatnonzero(is_hit), make_area(is_hit, ends)))
+        curves.append((order, np.flatnonzero(is_hit), np.flatnonzero(~is_hit), make_area(is_hit, ends)))
 
     def score(weights: np.ndarray) -> float:
-        areas, n_rows = [], weights.sum()
-        for order, hits, area in curves:
+        areas = []
+        for order, hits, misses, area in curves:
             ordered = weights[order]
-            n_hits = ordered[hits].sum()
-            if len(curves) == 1 or n_hits:
-                areas.append(area(ordered) if 0 < n_hits < n_rows else np.nan)
+            is_found = ordered[hits].any()
+            if len(curves) == 1 or is_found:
+                areas.append(area(ordered) if is_found and ordered[misses].any() else np.nan)
         return float(np.mean(areas))
 
     return score
@@ -170,11 +170,11 @@ def make_roc_area(is_hit: np.ndarray, ends: np.ndarray) -> Score:
     first, last = np.concatenate([[0], ends + 1])[place], ends[place] + 1
 
     def score(weights: np.ndarray) -> float:
-        # All are integers, so the sum is exact.
+        # Of integers, which the weights of draws are, all sums are exact.
         before = np.concatenate([[0], np.cumsum(weights * is_miss)])
-        weights_of_hits, n_misses = weights[hits], int(before[-1])
-        twice = int((weights_of_hits * (2 * n_misses - before[first] - before[last])).sum())
-        return twice / 2 / (int(weights_of_hits.sum()) * n_misses)
+        weights_of_hits, n_misses = weights[hits], before[-1]
+        twice = (weights_of_hits * (2 * n_misses - before[first] - before[last])).sum()
+        return float(twice / 2 / (weights_of_hits.sum() * n_misses))
 
     return score
 
