@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,9 @@ from labkit.run.records import registry
 from labkit.run.records.champion_moves import CHAMPION, load_champion
 from labkit.serving.batch import predict_file
 from labkit.serving.engine import load_engine
-from labkit.serving.outcome_pruning import KEPT_DAYS
+from labkit.serving.fed_outcomes import FedOutcomes
+from labkit.serving.outcome_lines import Undo
+from labkit.serving.outcome_pruning import KEPT_DAYS, prune_outcomes
 from labkit.storage.digests import compute_digest
 
 from tests.conftest import call_in_process
@@ -276,6 +279,31 @@ def make_older(path: Path) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     older = [{**line, "time": line["time"] - (KEPT_DAYS + 1) * 86_400} for line in lines]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in older))
+
+
+@pytest.mark.parametrize("is_pruned_meanwhile", [False, True])
+def test_undo_names_them_also_when_they_may_be_removed(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, is_pruned_meanwhile: bool
+) -> None:
+    first, champion = observe(save(shop / "first.csv", SENT[:25])), load_champion(NAME)
+    path = observation.find_outcomes_path(NAME)
+    orders = pd.concat([ALL["orders"], SENT[:25]], ignore_index=True)
+    record_undo = FedOutcomes.undo
+
+    def undo(outcomes: FedOutcomes, line: Undo) -> None:
+        if is_pruned_meanwhile:  # as by a service
+            assert prune_outcomes(path, held_until=outcomes.held_until, now=time.time()) == 25
+        record_undo(outcomes, line)
+
+    monkeypatch.setattr(FedOutcomes, "undo", undo)
+    try:
+        promote(write_shop_release(shop / "later", tables={**ALL, "orders": orders.sort_values("ordered")}))
+        make_older(path)
+        said = str(undo_observation(load_params(NAME), first.id, reason="wrong", now=NOW))
+    finally:
+        registry.set_alias(NAME, CHAMPION, champion)
+    assert "; of its 25 outcomes, 0 no longer count\n25 of them became known no later than the last" in said
+    assert [one.record.n_removed for one in list_observations(NAME)] == [25 if is_pruned_meanwhile else 0]
 
 
 def test_outcomes_that_a_later_release_holds_are_removed_in_time(shop: Path) -> None:

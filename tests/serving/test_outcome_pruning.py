@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from labkit.serving.outcome_lines import Line, Observation, Outcome, Undo, load_observations
 from labkit.serving.outcome_pruning import KEPT_DAYS, prune_outcomes
+from labkit.storage.append import append_line
 
 DAY = 86_400.0
 NOW = time.time()
@@ -89,6 +90,18 @@ def test_observations_stay_on_record_and_one_undone_lately_stays_whole(tmp_path:
         ("second", 0, True),
         ("third", 2, False),
     ]
+
+
+def test_a_file_whose_old_outcomes_are_all_needed_is_not_replaced(tmp_path: Path) -> None:
+    late = make_outcomes("late", known_at=LATE)
+    path = write(tmp_path / "o.jsonl", Line(OLD, late), Line(OLD), Line(OLD, make_outcomes("again")))
+    append_line(path, msgspec.json.encode(Line(RECENT, make_outcomes("again"))).decode())
+    before = path.stat()
+    assert prune(path) == 0
+    assert path.stat().st_ino == before.st_ino
+    append_line(path, msgspec.json.encode(Line(OLD, make_outcomes("gone"))).decode())
+    assert prune(path) == 1
+    assert (path.stat().st_ino != before.st_ino, list_ids(path)) == (True, [["late"], ["again"], ["again"]])
 
 
 def test_a_file_without_old_outcomes_is_not_touched(tmp_path: Path) -> None:

@@ -215,16 +215,21 @@ def undo_observation(params: Params, id: str, *, reason: str, now: datetime) -> 
         There is no such observation.
     """
     with open_champion_outcomes(params) as (_, outcomes, version):
-        known = {one.record.id: one for one in list_observations(params.experiment)}
+        known = find_observations(params.experiment)
         if id not in known:
             hint = name_nearest(id, known) if known else "nothing was observed yet"
             raise ParamsError(f"{params.experiment}: no observation {id!r}: {hint}")
-        undo = known[id].undo
-        if undo is None:
-            undo = Undo(id, now.isoformat(timespec="seconds"), provenance.name_person(), reason)
-            outcomes.undo(undo)
+        if known[id].undo is None:
+            outcomes.undo(Undo(id, now.isoformat(timespec="seconds"), provenance.name_person(), reason))
+            # A service may have removed some of its outcomes until now; none goes from now on.
+            known = find_observations(params.experiment)
         n_held = outcomes.counts.undone_held.get(id, 0) + known[id].record.n_removed
-        return Undone(params.experiment, KnownObservation(known[id].record, undo), version, n_held)
+        return Undone(params.experiment, known[id], version, n_held)
+
+
+def find_observations(experiment: str) -> dict[str, KnownObservation]:
+    """Return all observations of an experiment by their ids."""
+    return {one.record.id: one for one in list_observations(experiment)}
 
 
 def list_observation_facts(known: KnownObservation) -> tuple[str, ...]:

@@ -183,7 +183,8 @@ class FedOutcomes:
     def append(self, *lines: Line, found: Mapping[str, Known]) -> None:
         """Add lines to the file, unless their outcomes would be too many, and count them."""
         with self.lock:
-            self.prune()
+            if found:  # an undo reports how many of its outcomes are held, so it removes none of them
+                self.prune()
             self.refresh_all()
             encoded = [msgspec.json.encode(self.drop_recorded(line, found)).decode() for line in lines]
             remedy = f"remove {OUTCOMES} from the service's folder first, once a later model holds what it has"

@@ -32,7 +32,7 @@ def prune_outcomes(path: Path, *, held_until: int, now: float) -> int:
         Time in seconds since 1970.
     """
     cutoff = now - KEPT_DAYS * 86_400
-    if not is_due(path, cutoff):
+    if not is_due(path, cutoff) or not has_unneeded(path, find_needed_ids(path, held_until=held_until, cutoff=cutoff)):
         return 0
     removed: list[int] = []
 
@@ -82,6 +82,12 @@ def find_needed_ids(path: Path, *, held_until: int, cutoff: float) -> Needed:
             is_recent = line.time >= cutoff or line.observation in needed.undone
             needed.ids |= {one.id for one in line.outcomes if is_recent or not is_held(one.known_at, held_until)}
     return needed
+
+
+def has_unneeded(path: Path, needed: Needed) -> bool:
+    """Return whether a file has outcomes that are not needed."""
+    lines = map(decode_line, read_lines(path))
+    return any(one.id not in needed.ids for line in lines if line is not None for one in line.outcomes)
 
 
 def is_held(known_at: str, held_until: int) -> bool:
