@@ -28,6 +28,7 @@ PLACES = {
     "features_holdout": "features/holdout.parquet",
     "features_aside": "features/aside.parquet",
     "row_features": "features/row_features.json",
+    "feature_checks": "features/checks.json",
     "model": "model/model.skops",
     "leaderboard": "model/leaderboard.parquet",
     "trials": "model/trials.parquet",
@@ -41,7 +42,7 @@ PLACES = {
     "importance": "explanation/importance.parquet",
     "explanation": "explanation/explanation.json",
 }
-CHECKED = ("split", "choice", "evaluation", "explanation")
+CHECKED = ("split", "feature_checks", "choice", "evaluation", "explanation")
 """Artifacts that hold results of checks, in the order of their stages."""
 CONTRACT = "contract.json"
 ARRAYS = ".npz"

@@ -47,6 +47,7 @@ TRUE = pd.Series(RANDOM.normal(150, 50, N_ROWS))
 NOISE = RANDOM.normal(0, 1, N_ROWS)
 STAGES = {
     "wrangling": ("split", "clean_holdout"),
+    "features": ("feature_checks",),
     "training": ("choice",),
     "evaluation": ("evaluation", "predictions"),
     "explanation": ("explanation",),

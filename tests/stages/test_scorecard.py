@@ -30,7 +30,9 @@ GATE = [Check("better than the dummy", True, "gain of 23")]
 def data(checkout: Path) -> Path:
     data = checkout / "data" / "diabetes"
     write_json(data / PLACES["evaluation"], EVALUATION)
-    write_json(data / PLACES["split"], {"checks": [CheckResult("LK205", "warning", "a (PSI 0.40)").to_dict()]})
+    found = {"split": ("LK205", "a (PSI 0.40)"), "feature_checks": ("LK303", "ratio and s4")}
+    for name, (code, evidence) in found.items():
+        write_json(data / PLACES[name], {"checks": [CheckResult(code, "warning", evidence).to_dict()]})
     return data
 
 
@@ -43,8 +45,8 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     )
     assert card["baselines"] == "dummy (best constant prediction) 64.2, plain LightGBM 43.6"
     assert card["costs"] == ""
-    assert [check["code"] for check in card["checks"]] == ["LK205", "LK505", "LK501"]
-    assert card["counts"] == "2 warnings, 1 passed"
+    assert [check["code"] for check in card["checks"]] == ["LK205", "LK303", "LK505", "LK501"]
+    assert card["counts"] == "3 warnings, 1 passed"
     assert card["versions"] == [FIRST, {"version": 2, "value": 41.3911, "low": 35.38, "high": 47.863}]
     assert (card["metric"], card["unit"], card["is_greater_better"]) == ("mae", "", False)
     assert card["meaning"] == "mean absolute error, in the target's unit"
@@ -84,7 +86,7 @@ def test_a_version_is_listed_once_and_a_refused_one_never(data: Path) -> None:
 def test_a_muted_check_keeps_its_reason(data: Path) -> None:
     apply_overrides("diabetes", ["checks.mute.LK205=prices rose"])
     card = make_scorecard(load_params("diabetes"), GATE, 2, [])
-    assert card["counts"] == "1 warning, 1 passed, 1 muted"
+    assert card["counts"] == "2 warnings, 1 passed, 1 muted"
     assert [check["evidence"] for check in card["checks"] if check["status"] == "muted"] == [
         "a (PSI 0.40); muted: prices rose"
     ]
