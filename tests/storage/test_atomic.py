@@ -126,6 +126,8 @@ def test_permissions_are_the_umasks_or_those_before(tmp_path: Path) -> None:
             (tmp_path / "x").chmod(before)
             atomic.write_text(tmp_path / "x", "newer")
             assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == after
+        atomic.write_text(tmp_path / "x", "secret", mode=0o600)
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o600
     finally:
         os.umask(umask)
 

@@ -2,16 +2,23 @@
 
 import json
 import os
+import pickle
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import dask
+import distributed
 import psutil
 import pytest
+from labkit.errors import ParamsError
 from labkit.storage.digests import compute_digest
+from labkit.sweep.dask_engine import DaskEngine, check_certificates
+from labkit.sweep.worker import Task
 
 from tests.conftest import call_in_process, call_labkit, make_environment
 from tests.run.small import find_tracked, load_ledger, make_small, start, wait_until
@@ -74,6 +81,7 @@ def list_statuses(root: Path) -> set[str]:
     [
         ("somewhere", "--dask somewhere: not the address of a scheduler: write e.g. tcp://10.0.0.1:8786"),
         ("tcp://127.0.0.1:1", "--dask tcp://127.0.0.1:1: no scheduler there: start one with `dask scheduler`"),
+        ("tls://127.0.0.1:1", "--dask tls://127.0.0.1:1: Dask's configuration has no certificates: set "),
     ],
 )
 def test_address_without_a_scheduler_starts_nothing(tmp_path: Path, address: str, message: str) -> None:
@@ -82,6 +90,62 @@ def test_address_without_a_scheduler_starts_nothing(tmp_path: Path, address: str
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert not (root / ".labkit" / "sweeps").exists()
     assert load_ledger(root) == []
+
+
+def test_certificates_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
+    with (
+        dask.config.set({f"distributed.comm.tls.{key}": str(tmp_path / "pem") for key in ("ca-file", "client.cert")}),
+        pytest.raises(ParamsError, match="the certificates of Dask's configuration cannot be read: .*No such file"),
+    ):
+        check_certificates("tls://127.0.0.1:1")
+
+
+def test_password_of_the_tracking_server_does_not_reach_dask(tmp_path: Path) -> None:
+    environment = {"MLFLOW_TRACKING_URI": "postgresql://user:hunter2@db/mlflow"}
+    file = tmp_path / ".labkit" / "task.json"
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        engine = DaskEngine(client, 1, place="here")
+        engine.submit(Task("key", "small", "eda", tmp_path, 1, environment, ""))
+        assert "hunter2" in file.read_text()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        (submitted,) = wait_until(lambda: list(client.cluster.scheduler.tasks.values()))
+        given = pickle.dumps(submitted.run_spec)
+        assert str(tmp_path).encode() in given
+        assert b"hunter2" not in given
+        engine.stop()
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("ends", ["the worker", "the time"])
+def test_node_with_a_slow_clean_up_does_not_outlive_its_worker(tmp_path: Path, ends: str) -> None:
+    (tmp_path / ".labkit").mkdir()
+    code = f"""
+import signal, sys, threading, time
+from pathlib import Path
+from labkit.sweep import node_process
+node_process.POLL_SECONDS, node_process.STOP_SECONDS = 0.1, {60 if ends == "the worker" else 0.5}
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    threading.Thread(target=node_process.end_with_worker, args=[Path({str(tmp_path)!r})], daemon=True).start()
+    print("runs", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("cleans up", flush=True)
+    time.sleep(60)
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as node:
+        assert node.stdin
+        assert node.stdout
+        assert node.stdout.readline() == "runs\n"
+        (tmp_path / ".labkit" / "stop").touch()
+        assert node.stdout.readline() == "cleans up\n"
+        if ends == "the worker":
+            node.stdin.close()
+        try:
+            assert node.wait(20) == -signal.SIGKILL
+        finally:
+            node.kill()
 
 
 @pytest.mark.slow

@@ -84,6 +84,10 @@ def test_ranges_are_told_from_values(value: str, expected: Range | None) -> None
         (["training.metric=mae,rmse"], "training.metric decides what is measured"),
         (["training.folds=3..5", "seed=1,2"], "--optuna 6: there are only 6 combinations"),
         (["seed=1..9", "seed=3"], "-S seed: given twice"),
+        (["eda.correlation_alert=-1e999..1"], "-S eda.correlation_alert=-1e999..1: the ends of a range are finite"),
+        (["eda.correlation_alert=-1e308..1e308"], "the ends of a range are finite numbers, and not further apart"),
+        ([f"seed=1..{'9' * 310}"], "the ends of a range are finite numbers"),
+        ([f"seed=1..{'9' * 5000}"], "the ends of a range are finite numbers"),
     ],
 )
 def test_spaces_that_cannot_be_searched_are_refused(params_root: Path, settings: list[str], message: str) -> None:

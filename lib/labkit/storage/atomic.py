@@ -30,7 +30,7 @@ LONGEST_NAME_BYTES = 255
 
 
 @contextmanager
-def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
+def atomic_write(path: Path, *, n_bytes: int | None = None, mode: int | None = None) -> Iterator[Path]:
     """Yield a path to write to; it replaces `path` on success, and is removed on any error.
 
     A replaced file passes on its permissions; a new one gets those that the user's umask allows.
@@ -41,6 +41,8 @@ def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
         The file to write.
     n_bytes
         Size of the content, in bytes, if it is known; it is reported if the disk is full.
+    mode
+        Largest permissions of the file from its first byte on, also if it replaces one with more; None for the above.
 
     Raises
     ------
@@ -51,8 +53,8 @@ def atomic_write(path: Path, *, n_bytes: int | None = None) -> Iterator[Path]:
     try:
         with explain_faults(path, beside, n_bytes=n_bytes):
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            if path.is_file():
+            os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode))
+            if mode is None and path.is_file():
                 beside.chmod(path.stat().st_mode & 0o777 | 0o200)
             yield beside
             sync(beside)
@@ -82,7 +84,7 @@ def find_writer(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, *, mode: int | None = None) -> None:
     """Write a text file in UTF-8 atomically.
 
     Parameters
@@ -91,16 +93,18 @@ def write_text(path: Path, content: str) -> None:
         The file to write.
     content
         Its content.
+    mode
+        See `atomic_write`.
 
     Raises
     ------
     DiskError
         See `atomic_write`.
     """
-    write_bytes(path, content.encode())
+    write_bytes(path, content.encode(), mode=mode)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write a file atomically.
 
     Parameters
@@ -109,13 +113,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         The file to write.
     content
         Its content.
+    mode
+        See `atomic_write`.
 
     Raises
     ------
     DiskError
         See `atomic_write`.
     """
-    with atomic_write(path, n_bytes=len(content)) as beside:
+    with atomic_write(path, n_bytes=len(content), mode=mode) as beside:
         beside.write_bytes(content)
 
 

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import dask
@@ -18,7 +17,7 @@ from labkit import paths
 from labkit.console import make_printable
 from labkit.errors import ParamsError, StageError, list_briefly
 from labkit.storage.atomic import write_text
-from labkit.sweep import dask_node
+from labkit.sweep import dask_node, node_process
 from labkit.sweep.engine import STOP_SECONDS, LocalEngine
 from labkit.units import format_count
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from labkit.sweep.worker import Task
 
 LIBRARY, LOCAL = "distributed", "local"
-SCHEMES = ("tcp://", "tls://")
+TLS = "tls://"
+SCHEMES = ("tcp://", TLS)
 CONNECT_SECONDS = 10
 POLL_SECONDS = 1.0
 KILLED = -9
@@ -74,6 +74,8 @@ def open_dask_engine(address: str, n_jobs: int | None, *, n_cores: int) -> Itera
             client = stack.enter_context(distributed.Client(cluster))
             yield DaskEngine(client, n_workers, place="the local Dask cluster", is_local=True)
             return
+        if address.startswith(TLS):
+            check_certificates(address)
         stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": CONNECT_SECONDS}))
         try:
             client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))
@@ -81,6 +83,25 @@ def open_dask_engine(address: str, n_jobs: int | None, *, n_cores: int) -> Itera
             raise ParamsError(f"--dask {address}: no scheduler there: start one with `dask scheduler`") from error
         n_threads = check_workers(client, address)
         yield DaskEngine(client, min(n_jobs or n_threads, n_threads), place=f"the Dask cluster {address}")
+
+
+def check_certificates(address: str) -> None:
+    """Raise an error if Dask's configuration has no certificates to connect with, or they cannot be read.
+
+    Raises
+    ------
+    ParamsError
+        The message says what to configure.
+    """
+    remedy = "set distributed.comm.tls.ca-file, .client.cert and .client.key, or use tcp://"
+    try:
+        context = distributed.Security().get_connection_args("client").get("ssl_context")
+    except (OSError, ValueError, TypeError) as error:
+        raise ParamsError(
+            f"--dask {address}: the certificates of Dask's configuration cannot be read: {error}: {remedy}"
+        ) from error
+    if context is None:
+        raise ParamsError(f"--dask {address}: Dask's configuration has no certificates: {remedy}")
 
 
 @contextmanager
@@ -142,10 +163,10 @@ class DaskEngine(LocalEngine):
     def submit(self, task: "Task") -> None:
         """Start a node."""
         self.n_submitted += 1
-        given = asdict(task) | {"root": str(task.root)}
+        node_process.save_task(task)
         key = f"{task.stage}-{task.key[:16]}-{self.n_submitted}"
         try:
-            self.futures[self.client.submit(dask_node.run_node, given, key=key, pure=False)] = task
+            self.futures[self.client.submit(dask_node.run_node, str(task.root), key=key, pure=False)] = task
         except Exception as error:  # whatever Dask raises without its scheduler
             raise self.describe_loss() from error
 
@@ -161,6 +182,8 @@ class DaskEngine(LocalEngine):
             with suppress(TimeoutError, CancelledError):
                 distributed.wait(list(self.futures), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
             if ended := [future for future in self.futures if future.status in ("finished", "error")]:
+                for future in ended:
+                    node_process.remove_task(self.futures[future])
                 return [(self.futures.pop(future), get_exit_code(future)) for future in ended]
             if self.client.status != "running" or any(one.status in ("lost", "cancelled") for one in self.futures):
                 raise self.describe_loss()
@@ -182,6 +205,8 @@ class DaskEngine(LocalEngine):
             self.client.cancel([one for one in self.futures if one.status == "pending" and not self.is_running(one)])
             distributed.wait([one for one in self.futures if one.status == "pending"], timeout=STOP_SECONDS)
         self.futures.clear()
+        for task in tasks:
+            node_process.remove_task(task)
         return tasks
 
     def is_running(self, future: "distributed.Future[int]") -> bool:

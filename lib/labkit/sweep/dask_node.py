@@ -3,29 +3,24 @@
 Imported by every worker, so it imports little itself.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 STOP = ".labkit/stop"
 """File of a light checkout that lets its node end."""
 
 
-def run_node(task: dict[str, Any]) -> int:
+def run_node(root: str) -> int:
     """Run a node and return the exit code of its process, which ends with this one.
 
     Parameters
     ----------
-    task
-        The fields of a `labkit.sweep.worker.Task`.
+    root
+        Its light checkout, which has its task: Dask logs what is given here.
     """
-    command = [sys.executable, "-m", "labkit.sweep.node_process"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stdin
-        process.stdin.write(json.dumps(task) + "\n")
-        process.stdin.flush()
+    command = [sys.executable, "-m", "labkit.sweep.node_process", root]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         return process.wait()  # the pipe stays open until then
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from labkit.errors import ParamsError
+from labkit.errors import ParamsError, shorten
 from labkit.units import format_count
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -59,7 +59,8 @@ def parse_range(value: str) -> Range | None:
     Raises
     ------
     ParamsError
-        Its ends are in the wrong order, or its logarithm is asked for and it does not begin above 0.
+        Its ends are in the wrong order or too large for numbers of a computer, or its logarithm is asked for and it
+        does not begin above 0.
 
     Examples
     --------
@@ -71,8 +72,16 @@ def parse_range(value: str) -> Range | None:
     found = RANGE.fullmatch(value)
     if not found:
         return None
-    low, high = (int(end) if re.fullmatch(r"[+-]?\d+", end) else float(end) for end in found.group(1, 2))
-    if not (low < high and math.isfinite(high)):
+    try:
+        low, high = (int(end) if re.fullmatch(r"[+-]?\d+", end) else float(end) for end in found.group(1, 2))
+        is_finite = math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low)
+    except (ValueError, OverflowError):  # too many digits for an integer, or for a float
+        is_finite = False
+    if not is_finite:
+        raise ParamsError(
+            f"{shorten(value, 60)}: the ends of a range are finite numbers, and not further apart than 1e308"
+        )
+    if not low < high:
         raise ParamsError(f"{value}: the lower end of a range comes first: write low..high")
     if found[3] and low <= 0:
         raise ParamsError(f"{value}: a range with :log begins above 0")
