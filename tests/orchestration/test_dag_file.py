@@ -43,10 +43,41 @@ def test_command_in_the_header_makes_the_same_file(small: Path, scheduler: str) 
     assert call_in_process(small, "export-dag", scheduler, *options).returncode == 0
     made = path.read_text()
     [command] = [line.lstrip("# ") for line in made.splitlines() if line.lstrip("# ").startswith("labkit export-dag ")]
-    assert call_in_process(small, *shlex.split(command)[1:]).stdout == f"wrote {path}\n"
+    assert call_in_process(small, *shlex.split(command)[1:]).stdout == "wrote made\n"
     assert path.read_text() == made
     assert "3600" in made
     assert '"0 */6 * * 1-5"' in made
+
+
+@pytest.mark.parametrize("scheduler", [*PYTHON_SCHEDULERS, "github"])
+def test_folder_of_the_caller_and_path_of_python_do_not_matter(small: Path, scheduler: str) -> None:
+    """A Python that is called by a relative path keeps its `..`."""
+    (small / "venv" / "bin").mkdir(parents=True, exist_ok=True)
+    python = small / "venv" / "bin" / "python"
+    if not python.is_symlink():
+        python.symlink_to(sys.executable)
+    environment = make_environment(small) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    made = []
+    for folder, called, path in (
+        (small, "venv/bin/python", "same.py"),
+        (small / "notebooks", "../venv/bin/python", "../same.py"),
+        (small / "notebooks", str(python), str(small / "same.py")),
+    ):
+        program = "import sys; from labkit.cli.main import main; main(sys.argv[1:])"
+        words = [called, "-c", program, "export-dag", scheduler, "small", "--to", path]
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (0, f"wrote {path}\n"), done.stderr
+        made.append((small / "same.py").read_text())
+        (small / "same.py").unlink()
+    assert made == [made[0]] * 3
+    assert "--to same.py\n" in made[0]
+    assert scheduler == "github" or 'os.environ.get("LABKIT_COMMAND", "venv/bin/labkit")' in made[0]
+
+
+def test_header_names_a_file_outside_the_checkout_by_its_absolute_path(small: Path) -> None:
+    done = call_in_process(small, "export-dag", "github", "--to", "../outside.yml")
+    assert (done.returncode, done.stdout) == (0, "wrote ../outside.yml\n")
+    assert f" --to {small.parent / 'outside.yml'}\n" in (small.parent / "outside.yml").read_text()
 
 
 @pytest.mark.parametrize("scheduler", PYTHON_SCHEDULERS)

@@ -74,6 +74,7 @@ def export_dag(
     labkit export-dag prefect diabetes --retries 2 --time-limit 1h
     labkit export-dag github diabetes --to .github/workflows/labkit.yml
     """
+    from labkit import paths
     from labkit.orchestration import dag_file
     from labkit.orchestration.task_graph import load_task_graphs
 
@@ -84,7 +85,8 @@ def export_dag(
         "--pause": f"{rules.pause_seconds}s",
         "--time-limit": seconds and f"{seconds}s",
         "--schedule": schedule,
-        "--to": path and os.fspath(path),
+        # The header's command is called in the checkout, wherever this one is called.
+        "--to": path and paths.show_path(Path(os.path.abspath(path))),  # noqa: PTH100  # links are kept
     }
     command = ["labkit", "export-dag", scheduler, *experiments]
     command += [str(word) for option in options.items() if option[1] is not None for word in option]

@@ -4,6 +4,7 @@ The same checkout and options give the same bytes. The schedulers are not import
 """
 
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ TEMPLATES = {
 }
 """By scheduler, the template of its file."""
 MARK = "Made by `labkit export-dag`"
-"""Begins the second line of a generated file, which may be replaced by a newer one."""
+"""Is in the header of a generated file, which may be replaced by a newer one."""
 MOST_GITHUB_MINUTES = 360
 """Longest time limit of a job on a runner of GitHub's; see "Usage limits" in the documentation of GitHub Actions."""
 
@@ -130,8 +131,8 @@ def make_literal(value: Any, indent: int = 0) -> str:
 
 def find_command() -> str:
     """Return the path of the labkit of this environment; relative to the checkout if it is in it."""
-    command = Path(sys.executable).parent / "labkit"
-    return paths.show_path(command)
+    python = Path(os.path.abspath(sys.executable))  # noqa: PTH100  # a link leads out of the environment
+    return paths.show_path(python.parent / "labkit")
 
 
 def compute_job_minutes(seconds: int, rules: TaskRules) -> int:
