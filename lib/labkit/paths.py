@@ -361,10 +361,10 @@ def make_environment(**extra: str) -> dict[str, str]:
     return {**TRACKING_PATIENCE, **kept, **fixed, **extra}
 
 
-def show_path(path: Path) -> str:
-    """Return a path relative to the root of the checkout; unchanged if it is outside."""
+def show_path(path: Path, *, root: Path | None = None) -> str:
+    """Return a path relative to the root of the checkout, or to another one; unchanged if it is outside."""
     try:
-        return str(path.relative_to(find_root()))
+        return str(path.relative_to(root or find_root()))
     except (ValueError, ParamsError):
         return str(path)
 

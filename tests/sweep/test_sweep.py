@@ -1,6 +1,7 @@
 """A sweep: what points share runs once, killed processes lose nothing, and the checkout stays as it is."""
 
 import json
+import re
 import signal
 from collections import Counter
 from contextlib import suppress
@@ -119,6 +120,20 @@ def test_sweep_survives_kills_and_leaves_the_checkout_alone(
     assert not (root / "data" / "small" / "eda").exists()
     # A point is adopted by number.
     assert "+seed: 2" in call_in_process(root, "sweep", "small", "--adopt", "2").stdout
+
+
+@pytest.mark.slow
+def test_failed_point_names_the_page_that_shows_why(tmp_path: Path, store: Path, shared_server: SharedServer) -> None:
+    root = make_small(tmp_path / "checkout", "eda", store=store, eda="raise ValueError('broken')")
+    shared_server.lend(root)
+    done = call_in_process(root, "sweep", "small", "-S", "seed=1,2", "--until", "eda")
+    assert done.returncode == 1, done.stdout + done.stderr
+    places = re.findall(r"Page: (\S+)   Notebook: (\S+)", done.stderr)
+    assert len(places) == 2, done.stderr
+    for page, notebook in places:
+        assert page.startswith(".labkit/sweeps/small/nodes/")
+        assert "ValueError: broken" in (root / page).read_text()
+        assert (root / notebook).is_file()
 
 
 def make_shop(root: Path, *, store: Path, place: str = "tables/customers.csv") -> Path:

@@ -379,6 +379,8 @@ def make_error(
     is_input = own is not None and own.exit_code == LabkitError.exit_code
     summary = shorten(failure.summary, LONGEST_OWN_MESSAGE if own else LONGEST_MESSAGE)
     set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
+    # A sweep shows this message where it was started, above the light checkout of the stage.
+    shown = show_path(pages / path.stem, root=paths.find_code_root())
     lines = [
         f"stage {find_stage(path)} failed: {summary}",
         f"In {path.name}, {failure.place}, after {format_duration(execution.seconds)}",
@@ -386,7 +388,7 @@ def make_error(
         # Indented, so that they cannot be mistaken for lines of this message.
         *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_message.splitlines()[1:4]),
         f"With {set_values}"[:LONGEST_SOURCE_LINE] if set_values else "",
-        f"Page: {show_path(pages / path.stem)}.html   Notebook: {show_path(pages / path.name)}",
+        f"Page: {shown}.html   Notebook: {shown}.ipynb",
         "Fix it and run again: finished stages are kept.",
     ]
     error = (own if own and is_input else StageError)("\n".join(line for line in lines if line))
