@@ -82,7 +82,9 @@ def render_dag(scheduler: str, graphs: Sequence[TaskGraph], rules: TaskRules, *,
     """
     shown = shlex.join(command)
     if not shown.isprintable() or '"' in shown or "\\" in shown:
-        raise ParamsError(f"{command[-1]}: cannot be named in a comment: use a path without quotes, \\ and line breaks")
+        raise ParamsError(
+            f"{command[-1]!r}: cannot be named in a comment: use a path without quotes, \\ and line breaks"
+        )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
