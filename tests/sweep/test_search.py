@@ -10,7 +10,7 @@ import pytest
 from labkit.errors import ParamsError
 from labkit.params.load import load_file
 from labkit.sweep.proposed_points import find_own_values, make_search_space
-from labkit.sweep.search import Search
+from labkit.sweep.search import Search, count_drawn
 from labkit.sweep.search_space import Range, parse_range, parse_space
 
 from tests.conftest import call_in_process, call_labkit
@@ -53,6 +53,32 @@ def test_first_point_is_what_the_params_file_has_and_scores_decide_what_follows(
     assert near_300[:4] == near_900[:4]
     means = [sum(int(one[0].removeprefix("seed=")) for one in found[8:]) / 16 for found in (near_300, near_900)]
     assert means[1] - means[0] > 200
+
+
+def test_first_point_has_all_digits_of_the_params_file(tmp_path: Path) -> None:
+    space = {"eda.correlation_alert": Range(0.5, 0.99), "training.penalty": Range(1e-6, 0.1, is_log=True)}
+    own = {"eda.correlation_alert": 0.87654, "training.penalty": 1e-05}
+    search = Search(space, metric="mae", seed=42, path=tmp_path / "study", first=own)
+    assert search.propose()[1] == ("eda.correlation_alert=0.87654", "training.penalty=0.00001")
+    search.close()
+
+
+@pytest.mark.parametrize("size", [4, 5, 6])
+def test_scores_decide_only_what_is_proposed_after_the_points_at_random(tmp_path: Path, size: int) -> None:
+    found = []
+    for aim in (300, 900):
+        search = Search(SEEDS, metric="mae", seed=42, path=tmp_path / "study", first={"seed": 42})
+        proposed: list[int] = []
+        while len(proposed) < count_drawn(size) + 2 * size:
+            asked = [search.propose() for _ in range(size)]
+            values = [int(settings[0].removeprefix("seed=")) for _, settings in asked]
+            for (number, _), value in zip(asked, values, strict=True):
+                search.conclude(number, abs(value - aim))
+            proposed += values
+        found.append(proposed)
+    n_drawn = count_drawn(size)
+    assert found[0][:n_drawn] == found[1][:n_drawn]
+    assert found[0][n_drawn : n_drawn + size] != found[1][n_drawn : n_drawn + size]
 
 
 def test_more_points_continue_the_same_search(tmp_path: Path) -> None:
@@ -127,11 +153,11 @@ def test_search_goes_on_after_kills_and_failures(tmp_path: Path, store: Path, sh
     root = make_small(tmp_path / "checkout", "training", store=store, training=SCORE)
     shared_server.lend(root)
     command = ("sweep", "small", "-S", "seed=1..1000", "--optuna", "12", "--jobs", "2")
-    run = start(root, *command)
+    run = start(root, "sweep", "small", "-S", "seed=1..1000", "--optuna", "8", "--jobs", "2")
     nodes = root / ".labkit" / "sweeps" / "small" / "nodes"
     wait_until(lambda: len(list(nodes.glob("*/.labkit/node.json"))) >= 2)
     run.send_signal(signal.SIGKILL)
-    run.communicate()
+    assert "with --optuna 8, no point is proposed from scores: that begins after 8 points" in run.communicate()[0]
     done = call_labkit(root, *command, "--json")
     assert done.returncode == 1, done.stdout + done.stderr
     result = json.loads(done.stdout)

@@ -48,9 +48,11 @@ def sweep(
 ) -> None:
     """Run EXPERIMENT with every combination of the given values, and rank them by cross-validation.
 
-    With --optuna, values may be ranges: 5..50, or 0.01..1:log for one in which each tenth counts as much. What points
-    have in common runs once, and not at all if it is up to date. Nothing is published, and the checkout stays as it
-    is. The same command continues a sweep that was interrupted; without parameters, the latest one is shown.
+    With --optuna, values may be ranges: 5..50, or 0.01..1:log for one in which each tenth counts as much. The first
+    eight points are drawn at random (with --jobs 5 or more, as many as that), the next are proposed from the scores.
+    What points have in common runs once, and not at all if it is up to date. Nothing is published, and the checkout
+    stays as it is. The same command continues a sweep that was interrupted; without parameters, the latest one is
+    shown.
 
     \b
     labkit sweep diabetes -S training.models=[linear],[lightgbm] --jobs 1

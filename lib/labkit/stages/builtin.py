@@ -61,7 +61,7 @@ def perform_publish(params: "Params", sample_rows: int | None) -> str:
 PLAIN_STAGES: dict[str, "PlainStage"] = {
     "fingerprint": perform_fingerprint,
     "source": perform_source,
-    "named columns": check_params_columns,
+    "named columns": check_params_columns,  # NAMED_COLUMNS of `labkit.run.dvc_yaml`, whose import is slow
     "publish": perform_publish,
 }
 LATER_MODULES = ("labkit.stages.publish", "labkit.model.release.skops_file")

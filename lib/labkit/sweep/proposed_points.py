@@ -68,14 +68,19 @@ def run_proposed(
     A point that is proposed again is not run or counted again. One that fails, or whose params are not valid together,
     is a failed trial.
     """
-    from labkit.sweep.search import STUDY, Search
+    from labkit.sweep.search import STUDY, Search, count_drawn
 
     metric, path = file.params.training.metric, find_sweeps_dir(file.params.experiment) / STUDY
     first = find_own_values(file, space)
     search = Search(space, metric=metric, seed=file.params.seed, path=path, first=first)
     by_settings: dict[tuple[str, ...], Progression] = {}
+    size = max(ROUND, n_jobs or 0)
+    if n_trials <= (n_drawn := count_drawn(size)):
+        sweep.report(
+            f"with --optuna {n_trials:,}, no point is proposed from scores: that begins after {n_drawn} points"
+        )
     try:
-        for start in range(0, n_trials, size := max(ROUND, n_jobs or 0)):
+        for start in range(0, n_trials, size):
             asked = [search.propose() for _ in range(min(size, n_trials - start))]
             for _, settings in asked:
                 if settings not in by_settings:

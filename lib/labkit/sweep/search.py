@@ -4,6 +4,7 @@ What is proposed depends on the space, the seed and the scores alone: not on whi
 often the sweep was interrupted. So the same sweep again proposes the same points, whose stages are done already.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from labkit.model.evaluation.metrics import is_greater_better
+from labkit.params.plain_values import write_number
 from labkit.sweep.search_space import Range, Space
 
 N_AT_RANDOM = 5
-"""Points that are drawn at random before the scores of others are made use of."""
+"""Trials that have to end before the scores of others are made use of; until then points are drawn at random."""
 STUDY = "study.journal"
 """File of the study, which Optuna's dashboard opens."""
 
@@ -41,7 +43,7 @@ class Search:
     """
 
     def __init__(self, space: Space, *, metric: str, seed: int, path: Path, first: Mapping[str, str | float]) -> None:
-        self.space, self.seed = space, seed
+        self.space, self.seed, self.first = space, seed, dict(first)
         path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         before = optuna.logging.get_verbosity()
@@ -55,7 +57,7 @@ class Search:
         finally:
             optuna.logging.set_verbosity(before)
         if first:
-            self.study.enqueue_trial(dict(first))
+            self.study.enqueue_trial(self.first)
         self.distributions: dict[str, BaseDistribution] = {name: make_distribution(one) for name, one in space.items()}
         self.open: dict[int, optuna.Trial] = {}
 
@@ -66,6 +68,8 @@ class Search:
         self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=N_AT_RANDOM, constant_liar=True)
         trial = self.study.ask(self.distributions)
         self.open[trial.number] = trial
+        if self.first and trial.number == 0:  # as the params file has them, whose stages may be up to date
+            return 0, tuple(f"{name}={format_own_value(self.first[name])}" for name in self.space)
         settings = tuple(f"{name}={format_proposal(one, trial.params[name])}" for name, one in self.space.items())
         return trial.number, settings
 
@@ -93,6 +97,20 @@ def make_distribution(one: Range | object) -> BaseDistribution:
         return CategoricalDistribution(list(one))  # type: ignore[call-overload]
     kind = IntDistribution if one.is_whole else FloatDistribution
     return kind(one.low, one.high, log=one.is_log)  # type: ignore[arg-type]
+
+
+def count_drawn(round_size: int) -> int:
+    """Return the number of points that are drawn at random, as scores are known only after whole rounds.
+
+    >>> count_drawn(4), count_drawn(5), count_drawn(6)
+    (8, 5, 6)
+    """
+    return math.ceil(N_AT_RANDOM / round_size) * round_size
+
+
+def format_own_value(value: str | float) -> str:
+    """Return a value of the params file as it is written in a setting, with all of its digits."""
+    return value if isinstance(value, str) else write_number(value)
 
 
 def format_proposal(one: Range | object, value: object) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from labkit.errors import ParamsError, shorten
+from labkit.params.plain_values import write_number
 from labkit.units import format_count
 
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -46,7 +47,7 @@ class Range:
         """
         if self.is_whole:
             return str(round(value))
-        return repr(min(max(float(f"{value:.{DIGITS}g}"), float(self.low)), float(self.high)))
+        return write_number(min(max(float(f"{value:.{DIGITS}g}"), float(self.low)), float(self.high)))
 
 
 Space = Mapping[str, Range | Sequence[str]]

@@ -126,8 +126,7 @@ class Work:
 
     def perform_notebook(self, stage: str, entry: Entry) -> str:
         """Run a notebook stage below the parent run, which the first of them opens."""
-        if NAMED_COLUMNS in self.plain:
-            self.plain[NAMED_COLUMNS](self.params, self.sample_rows)
+        self.plain[NAMED_COLUMNS](self.params, self.sample_rows)
         # Imported here, so that a run without stale stages needs neither MLflow nor papermill.
         self.kernels.wait_for(STAGE_MODULE)
         from labkit.run.pipeline import stage_run as notebook_stage
