@@ -17,7 +17,8 @@ import psutil
 import pytest
 from labkit.errors import ParamsError
 from labkit.storage.digests import compute_digest
-from labkit.sweep.dask_engine import DaskEngine, check_certificates
+from labkit.sweep import dask_node
+from labkit.sweep.dask_engine import DaskEngine, check_certificates, check_workers
 from labkit.sweep.worker import Task
 
 from tests.conftest import call_in_process, call_labkit, make_environment
@@ -114,6 +115,24 @@ def test_password_of_the_tracking_server_does_not_reach_dask(tmp_path: Path) -> 
         assert b"hunter2" not in given
         engine.stop()
     assert not file.exists()
+
+
+def test_workers_need_the_same_checkout_and_versions(params_root: Path) -> None:
+    versions = dask_node.list_worker_versions(["numpy"])
+    assert set(versions) == {"Python", "labkit", "numpy"}
+    (params_root / "token").touch()
+    assert dask_node.find_obstacle(str(params_root), "token", versions) == ""
+    wanted = versions | {"numpy": "0.1", "no-such-package": "1.0"}
+    assert dask_node.find_obstacle(str(params_root), "token", wanted) == (
+        f"no-such-package not installed (here 1.0); numpy {versions['numpy']} (here 0.1)"
+    )
+    assert dask_node.find_obstacle(str(params_root), "other", versions) == f"another checkout at {params_root}"
+    nowhere = str(params_root / "nowhere")
+    assert dask_node.find_obstacle(nowhere, "other", versions) == f"no checkout at {nowhere}"
+    (params_root / "requirements.lock").write_text("numpy==0.1\n")  # what counts is what is installed here
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        assert check_workers(client, "tcp://here") == 1
+    assert list((params_root / ".labkit").iterdir()) == []
 
 
 @pytest.mark.parametrize("ends", ["the worker", "the time"])

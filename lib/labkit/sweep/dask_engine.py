@@ -5,6 +5,7 @@ its worker; see `labkit.sweep.dask_node`. Dask starts the nodes of a worker that
 """
 
 import logging
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +17,7 @@ import distributed
 from labkit import paths
 from labkit.console import make_printable
 from labkit.errors import ParamsError, StageError, list_briefly
+from labkit.run.fingerprint.packages import load_lock
 from labkit.storage.atomic import write_text
 from labkit.sweep import dask_node, node_process
 from labkit.sweep.engine import STOP_SECONDS, LocalEngine
@@ -126,7 +128,13 @@ def check_workers(client: distributed.Client, address: str) -> int:
     n_threads = sum(client.nthreads().values())
     if not n_threads:
         raise ParamsError(f"--dask {address}: the cluster has no worker: start some with `dask worker {address}`")
-    found = client.run(dask_node.find_obstacle, str(paths.find_root()), on_error="return")
+    root, token = paths.find_root(), f".labkit/cluster-{secrets.token_hex(8)}"
+    write_text(root / token, "")
+    try:
+        versions = dask_node.list_worker_versions(load_lock())
+        found = client.run(dask_node.find_obstacle, str(root), token, versions, on_error="return")
+    finally:
+        (root / token).unlink(missing_ok=True)
     if faults := [f"worker {name}: {fault}" for name, fault in sorted(found.items()) if fault]:
         raise ParamsError(
             f"--dask {address}: {list_briefly(faults, most=3)}: a worker needs labkit, installed as here, and the "
