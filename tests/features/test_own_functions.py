@@ -249,7 +249,7 @@ def test_the_documented_package_gives_the_documented_features(own: Path) -> None
     np.testing.assert_allclose(made["tenure_months"], months, rtol=1e-6)
     assert set(made["domain"]) == {"", "a.example", "b.example"}
     assert set(made["total_level"]) == {0.0, 1.0, 2.0, 3.0}
-    assert [code.stages for code in find_own_code(declared)] == [("source", "features", "evaluation", "deploy")] * 3
+    assert [code.stages for code in find_own_code(declared)] == [("features", "evaluation", "deploy")] * 3
 
 
 def test_columns_are_checked_before_anything_runs(own: Path, params_root: Path) -> None:
