@@ -144,7 +144,7 @@ def test_plots_are_checked_before_a_kernel_starts_and_part_of_the_evaluations_fi
     params = parse_params('evaluation:\n  plots: ["churn.plots:profit_curve"]\n')
     (library.parents[1] / "params" / "diabetes.yaml").write_text((ROOT / "params" / "diabetes.yaml").read_text())
     [code] = [one for one in find_own_code(params) if one.keys[0] == "evaluation"]
-    assert (code.keys, code.stages) == (("evaluation", "plots", 0), ("source", "evaluation"))
+    assert (code.keys, code.stages) == (("evaluation", "plots", 0), ("evaluation",))
     check_own_code(params)
     (library / "plots.py").write_text("def profit_curve(rows, table): ...\n")
     remove_modules(["churn"])

@@ -29,7 +29,7 @@ KERNEL_MODULES = (
     "IPython.extensions.autoreload",
 )
 """Modules that every kernel imports when it starts."""
-RUNNER_PARTS = ("cli", "run", "serving", "stages")
+RUNNER_PARTS = ("cli", "orchestration", "run", "serving", "stages", "sweep")
 """Parts of labkit that no kernel imports."""
 THREADED = ("onnxruntime",)
 """Packages known to start a thread when imported: kernels import them themselves."""
