@@ -172,6 +172,9 @@ def choose(page: Page, label: str, option: str) -> None:
 def test_board_runs_stops_and_changes_parameters(root: Path, browser: Browser) -> None:
     params = root / "params" / "diabetes.yaml"
     before = params.read_text()
+    # The latest runs are listed: one of them has a metric, whatever other tests ran before.
+    evaluated = call_labkit(root, "run", "diabetes", "--until", "evaluation", "--force", "evaluation")
+    assert evaluated.returncode == 0, evaluated.stderr
     try:
         with serve_lab(root) as address:
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
