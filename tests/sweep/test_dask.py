@@ -18,8 +18,8 @@ import pytest
 from labkit.errors import ParamsError
 from labkit.storage.digests import compute_digest
 from labkit.sweep import dask_node
-from labkit.sweep.dask_engine import DaskEngine, check_certificates, check_workers
-from labkit.sweep.worker import Task
+from labkit.sweep.dask_engine import DaskEngine, check_certificates, check_workers, get_exit_code
+from labkit.sweep.worker import FAILURE, Task
 
 from tests.conftest import call_in_process, call_labkit, make_environment
 from tests.run.small import find_tracked, load_ledger, make_small, start, wait_until
@@ -115,6 +115,14 @@ def test_password_of_the_tracking_server_does_not_reach_dask(tmp_path: Path) -> 
         assert b"hunter2" not in given
         engine.stop()
     assert not file.exists()
+
+
+def test_error_of_a_worker_is_the_failure_of_the_node(tmp_path: Path) -> None:
+    task = Task("key", "small", "eda", tmp_path, 1, {}, "")
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        assert get_exit_code(client.submit(int, "no number"), task) == 1
+    written = json.loads((tmp_path / FAILURE).read_text())
+    assert written["message"].startswith("its worker failed: ValueError: invalid literal for int()")
 
 
 def test_workers_need_the_same_checkout_and_versions(params_root: Path) -> None:

@@ -101,7 +101,7 @@ class PredictionLog:
         )
 
     def find_time(self) -> str:
-        """Return the time, which is written anew once a millisecond."""
+        """Return the time, which is formatted again once a millisecond."""
         now = int(time.time() * 1000)
         if now != self.now:
             written = datetime.fromtimestamp(now // 1000, UTC).replace(microsecond=now % 1000 * 1000)

@@ -18,9 +18,10 @@ from labkit import paths
 from labkit.console import make_printable
 from labkit.errors import ParamsError, StageError, list_briefly
 from labkit.run.fingerprint.packages import load_lock
-from labkit.storage.atomic import write_text
+from labkit.storage.atomic import write_json, write_text
 from labkit.sweep import dask_node, node_process
 from labkit.sweep.engine import STOP_SECONDS, LocalEngine
+from labkit.sweep.worker import FAILURE
 from labkit.units import format_count
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class DaskEngine(LocalEngine):
             if ended := [future for future in self.futures if future.status in ("finished", "error")]:
                 for future in ended:
                     node_process.remove_task(self.futures[future])
-                return [(self.futures.pop(future), get_exit_code(future)) for future in ended]
+                return [(task := self.futures.pop(future), get_exit_code(future, task)) for future in ended]
             if self.client.status != "running" or any(one.status in ("lost", "cancelled") for one in self.futures):
                 raise self.describe_loss()
 
@@ -222,11 +223,15 @@ class DaskEngine(LocalEngine):
         return any(future.key in keys for keys in self.client.processing().values())
 
 
-def get_exit_code(future: "distributed.Future[int]") -> int:
-    """Return the exit code of a node's process; that of a killed one if its workers are gone."""
+def get_exit_code(future: "distributed.Future[int]", task: "Task") -> int:
+    """Return the exit code of a node's process; that of a killed one if its workers are gone.
+
+    What keeps a worker from starting the process is written as the failure of the node.
+    """
     try:
         return int(future.result())
     except distributed.KilledWorker:
         return KILLED
-    except Exception:
+    except Exception as error:  # whatever the worker raised
+        write_json(task.root / FAILURE, {"message": f"its worker failed: {type(error).__name__}: {error}"})
         return 1
