@@ -1,7 +1,8 @@
 """Rows of joined tables that reach a service while it runs, such as the latest weather.
 
 Each table has a file of its own in the state folder, one line per request, to which any worker appends. Every worker
-reads what was added, so all join the same rows, after a restart and with another model too.
+reads what was added, so all join the same rows, after a restart and with another model too. Rows that are no longer
+needed are removed; see `labkit.serving.table_pruning`.
 """
 
 import logging
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from labkit.features.arrays import make_array
 from labkit.features.main_table import MainTable, Rows
 from labkit.serving.fed_files import MOST_FED_BYTES, FedFile
 from labkit.serving.main_rows import MainRows, decode_rows
+from labkit.serving.outcome_pruning import KEPT_DAYS
 from labkit.serving.requests import LONGEST_NAME, MOST_ROWS, Fault, RequestError, RowReader, has_repeated_key
 from labkit.serving.row_forms import RowForms
+from labkit.serving.table_pruning import Key, Line, Needed, decode_sent, find_needed_keys, prune_rows
 from labkit.storage.append import append_line
 
 TABLES = "tables"
@@ -40,13 +44,6 @@ TABLE_ROWS = {
 """JSON schema of a request with rows of a joined table, whose columns `/model` lists."""
 
 
-class Line(msgspec.Struct):
-    """The rows of one request, and when they came, in seconds since 1970."""
-
-    time: float
-    rows: list[Any]
-
-
 @dataclass
 class FedTable:
     """What is known of one table: its file, and the latest row of each key.
@@ -59,14 +56,17 @@ class FedTable:
         Rows of these lines that are not as the model needs them.
     n_failures
         How often the rows could not be joined, so that those known before went on.
+    pruned_at
+        When this process looked last for rows to remove, in seconds since 1970.
     """
 
     file: FedFile
-    rows: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    rows: dict[Key, Any] = field(default_factory=dict)
     fed_at: float | None = None
     n_damaged: int = 0
     n_refused: int = 0
     n_failures: int = 0
+    pruned_at: float = 0.0
 
 
 class FedTables:
@@ -123,6 +123,8 @@ class FedTables:
         line = msgspec.json.encode(Line(time.time(), rows)).decode()
         with self.lock:
             self.refresh_all()
+            if self.prune(table):
+                self.refresh_all()
             merged = {**self.tables[table].rows, **found}
             where = f"remove tables/{table}.jsonl from the service's folder first"
             remedy = f"{where}, and send the rows again that are still needed"
@@ -139,6 +141,16 @@ class FedTables:
             append_line(self.folder / f"{table}.jsonl", line, mode=0o600)
             self.refresh_all()
             return {"recorded": len(found), "rows": len(self.tables[table].rows)}
+
+    def prune(self, table: str) -> int:
+        """Remove what is no longer needed from the file of a table, at most once a day; the lock is held."""
+        known, now = self.tables[table], time.time()
+        if now - known.pruned_at <= 86_400:
+            return 0
+        known.pruned_at, cutoff = now, now - KEPT_DAYS * 86_400
+        joins = [join for join in self.base.joins if join.table == table]
+        keys = find_needed_keys(known.rows, self.list_keys(table), joins, cutoff=cutoff)
+        return prune_rows(known.file.path, Needed(keys, cutoff, partial(self.list_row_keys, table)))
 
     def refresh(self) -> None:
         """Join what was added to the files since the last time."""
@@ -162,7 +174,7 @@ class FedTables:
         file = self.tables[table].file
         is_changed = file.is_replaced()
         if is_changed:
-            self.tables[table] = FedTable(file)
+            self.tables[table] = FedTable(file, pruned_at=self.tables[table].pruned_at)
         for line in file.read():
             self.read_line(table, line)
             is_changed = True
@@ -171,9 +183,8 @@ class FedTables:
     def read_line(self, table: str, line: bytes) -> None:
         """Read the rows of one line; those that are not as the model needs them are left out and counted."""
         known = self.tables[table]
-        try:
-            read = msgspec.json.decode(line, type=Line)
-        except (ValueError, RecursionError):
+        read = decode_sent(line)
+        if read is None:
             known.n_damaged += 1
             return
         known.fed_at = read.time
@@ -187,8 +198,20 @@ class FedTables:
                 except RequestError:
                     known.n_refused += 1
 
-    def read_rows(self, table: str, rows: Sequence[Any]) -> dict[tuple[Any, ...], Any]:
+    def read_rows(self, table: str, rows: Sequence[Any]) -> dict[Key, Any]:
         """Return rows given as dictionaries, checked, by their keys."""
+        keys, read = self.key_rows(table, rows)
+        return dict(zip(keys, read, strict=True))
+
+    def list_row_keys(self, table: str, rows: Sequence[Any]) -> list[Key | None]:
+        """Return the key of each row, None for one that is not as the model needs it."""
+        try:
+            return [*self.key_rows(table, rows)[0]]
+        except RequestError:
+            return [None] if len(rows) == 1 else [key for row in rows for key in self.list_row_keys(table, [row])]
+
+    def key_rows(self, table: str, rows: Sequence[Any]) -> tuple[list[Key], list[Any]]:
+        """Return the keys of rows given as dictionaries, and the rows, checked."""
         reader, kinds = self.readers[table], self.base.tables[table]
         read = reader.convert(rows)
         columns = reader.make_columns(read).values
@@ -196,7 +219,7 @@ class FedTables:
             keys = [make_array(columns[name], kinds[name], name).tolist() for name in self.list_keys(table)]
         except DataError as error:
             raise RequestError(422, Fault(str(error))) from error
-        return dict(zip(zip(*keys, strict=True), read, strict=True))
+        return [*zip(*keys, strict=True)], read
 
     def find_new(self, table: str, rows: Sequence[Any]) -> list[Any]:
         """Return those of some rows that are not known as they are, in a form that is encoded with their names."""
@@ -204,7 +227,7 @@ class FedTables:
         known, reader = self.tables[table].rows, self.readers[table]
         return [reader.name_values(row) for key, row in self.read_rows(table, rows).items() if known.get(key) != row]
 
-    def merge(self, main_table: MainTable, table: str, fed: Mapping[tuple[Any, ...], Any]) -> MainTable:
+    def merge(self, main_table: MainTable, table: str, fed: Mapping[Key, Any]) -> MainTable:
         """Return the main table with the rows that were fed, and those of the release with other keys."""
         if not fed and table not in self.base.rows:
             rest = {name: rows for name, rows in main_table.rows.items() if name != table}

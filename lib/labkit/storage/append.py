@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import TextIO
 
-from labkit.storage.atomic import atomic_write, sync
+from labkit.storage.atomic import PART, atomic_write, find_writer, sync
 from labkit.storage.disk import explain_faults
 from labkit.storage.locks import is_in_place, take_lock
 
@@ -70,7 +71,8 @@ def read_lines(path: Path) -> Iterator[bytes]:
 def rewrite_lines(path: Path, choose: Callable[[Iterator[bytes]], Iterator[bytes]]) -> None:
     """Replace the lines of a file to which other processes append, which they do again from then on.
 
-    The file is replaced as a whole, with the same permissions: a crash leaves the former one.
+    The file is replaced as a whole, with the same permissions: a crash leaves the former one, and the next call removes
+    what else it left.
 
     Parameters
     ----------
@@ -79,8 +81,12 @@ def rewrite_lines(path: Path, choose: Callable[[Iterator[bytes]], Iterator[bytes
     choose
         Takes the whole lines and yields the new ones, with their line breaks.
     """
-    with explain_faults(path), open_locked(path, os.O_RDWR), atomic_write(path) as beside, beside.open("wb") as stream:
-        stream.writelines(choose(read_lines(path)))
+    with explain_faults(path), open_locked(path, os.O_RDWR):
+        for left in path.parent.glob(f".{escape(path.name)}.*{PART}"):
+            if find_writer(left) is not None:  # it was killed, as it had the lock
+                left.unlink(missing_ok=True)
+        with atomic_write(path) as beside, beside.open("wb") as stream:
+            stream.writelines(choose(read_lines(path)))
 
 
 def open_log(path: Path) -> TextIO:
