@@ -1,9 +1,11 @@
 """How long an explanation takes, and how exactly it adds up, by kind of model.
 
-python benchmarks/explain.py        about two minutes on two cores; prints a table for SERVING.md
+python benchmarks/explain.py          all kinds, 5,000 training rows; prints a table for SERVING.md
+python benchmarks/explain.py 50000    the same with more training rows; kinds can be named after the number
 """
 
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,34 +20,31 @@ from labkit.model.onnx.compact import compact
 from labkit.model.release import bundle
 from labkit.model.training import comparison
 from labkit.params.tables import Target
+from labkit.params.training import DUMMY
 from labkit.serving.engine import Engine, load_engine
 from side_by_side import describe_machine
 
 N_ROWS, N_EXPLAINED, N_ROUNDS = 5000, 20, 3
-CASES = [
-    *((name, "two classes") for name in ("linear", "hist_gradient_boosting", "lightgbm", "random_forest")),
-    *((name, task) for task in ("four classes", "regression") for name in ("hist_gradient_boosting", "random_forest")),
-    ("extra_trees", "four classes"),
-]
+TASKS = ("two classes", "four classes", "regression")
 
 
-def make_table(task: str) -> tuple[pd.DataFrame, pd.Series]:
+def make_table(task: str, n_rows: int) -> tuple[pd.DataFrame, pd.Series]:
     """Return 20 columns of numbers and 6 of categories, and a target that depends on half of them."""
     random = np.random.default_rng(0)
-    frame = pd.DataFrame(random.normal(size=(N_ROWS, 20))).rename(columns="n{}".format)
+    frame = pd.DataFrame(random.normal(size=(n_rows, 20))).rename(columns="n{}".format)
     for place in range(6):
-        frame[f"c{place}"] = random.choice(["a", "b", "c", "d", "e"], N_ROWS)
+        frame[f"c{place}"] = random.choice(["a", "b", "c", "d", "e"], n_rows)
     score = frame[[f"n{place}" for place in range(10)]].sum(axis=1) + 2 * (frame["c0"] == "a") * frame["n0"]
-    score += random.normal(size=N_ROWS)
+    score += random.normal(size=n_rows)
     if task == "regression":
         return frame, 100 * score
     n_classes = 2 if task == "two classes" else 4
     return frame, pd.qcut(score, n_classes, labels=[f"class {place}" for place in range(n_classes)]).astype(str)
 
 
-def make_engine(folder: Path, name: str, task: str) -> tuple[Engine, pd.DataFrame]:
+def make_engine(folder: Path, name: str, task: str, n_rows: int) -> tuple[Engine, pd.DataFrame]:
     """Return an engine with the release of a model, and rows to explain."""
-    frame, y_true = make_table(task)
+    frame, y_true = make_table(task, n_rows)
     target = Target(column="y", task="regression" if task == "regression" else "classification")
     row_features = RowFeatures().fit(frame)
     features = row_features.transform(frame)
@@ -60,10 +59,10 @@ def make_engine(folder: Path, name: str, task: str) -> tuple[Engine, pd.DataFram
     return load_engine(folder, digest=None, version=None), frame.tail(N_EXPLAINED)
 
 
-def measure(name: str, task: str) -> str:
+def measure(name: str, task: str, n_rows: int) -> str:
     """Return a line of the table."""
     with tempfile.TemporaryDirectory() as scratch:
-        engine, frame = make_engine(Path(scratch) / "release", name, task)
+        engine, frame = make_engine(Path(scratch) / "release", name, task, n_rows)
         columns = engine.reader.make_columns(engine.reader.convert(json.loads(frame.to_json(orient="records"))))
         assert engine.background is not None
         cpu, wall = [], []
@@ -85,5 +84,8 @@ if __name__ == "__main__":
     print(describe_machine())
     head = ["model", "task", "CPU ms/row", "ms/row", "sum − prediction", "prediction − that of /predict"]
     print(f"| {' | '.join(head)} |\n|---|---|---:|---:|---:|---:|")
-    for name, task in CASES:
-        print(measure(name, task), flush=True)
+    n_rows = int(sys.argv[1]) if sys.argv[1:] else N_ROWS
+    for name in sys.argv[2:] or [name for name in candidates.ESTIMATORS if name != DUMMY]:  # that has no graph
+        for task in TASKS:
+            if candidates.ESTIMATORS[name][task == "regression"] is not None:
+                print(measure(name, task, n_rows), flush=True)
