@@ -13,4 +13,4 @@ def test_parts_left_out_exist() -> None:
 def test_modules_of_the_runner_are_not_preloaded() -> None:
     packages = {name.partition(".")[0] for name in find_modules(find_root())}
     assert {"pandas", "sklearn"} <= packages
-    assert not {"papermill", "dvc", "nbconvert", "dask", "distributed"} & packages
+    assert not {"papermill", "dvc", "nbconvert", "nbformat", "copier", "dask", "distributed"} & packages

@@ -29,8 +29,10 @@ KERNEL_MODULES = (
     "IPython.extensions.autoreload",
 )
 """Modules that every kernel imports when it starts."""
-RUNNER_PARTS = ("cli", "orchestration", "run", "serving", "stages", "sweep")
-"""Parts of labkit that no kernel imports."""
+RUNNER_PARTS = (
+    "cli", "new", "orchestration", "packages", "project", "reproduction", "run", "serving", "stages", "sweep",
+)  # fmt: skip
+"""Parts of labkit whose packages no kernel needs, whatever little of them a notebook uses."""
 THREADED = ("onnxruntime",)
 """Packages known to start a thread when imported: kernels import them themselves."""
 QUIET = {
