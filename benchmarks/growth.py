@@ -101,7 +101,7 @@ def main() -> None:
         "CPU seconds (peak memory in MB). A run has nothing to do; the ledger of "
         f"{RUNS[-1]:,} runs has {sizes[-1] / 1e6:.0f} MB."
     )
-    write_section("10. Growth", "\n\n".join([machine, about, "\n".join(rows)]))
+    write_section("11. Growth", "\n\n".join([machine, about, "\n".join(rows)]))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,12 @@ def test_page_says_which_rows_it_describes() -> None:
     assert "the split is drawn by group" in group
 
 
+def test_page_says_what_is_measured_on_a_sample() -> None:
+    assert exploration.describe_sample(pd.DataFrame({"x": range(20_000)}), FLIGHTS) == ""
+    sampled = exploration.describe_sample(pd.DataFrame({"x": range(20_001)}), FLIGHTS)
+    assert sampled.startswith("What a column explains is measured on 20,000 of these flights, drawn at random;")
+
+
 def test_target_after_training_is_grey_and_not_part_of_the_fact() -> None:
     times = pd.date_range("2024-01-01", periods=90, tz="UTC")
     frame = pd.DataFrame({"predict_at": times, "late": (np.arange(90) >= 60).astype(int)})
@@ -87,8 +93,8 @@ def test_notebook_hands_all_rows_only_to_what_may_look_at_them() -> None:
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     lines = [line.strip() for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
     uses = [line for line in lines if re.search(r"\bframe\b", line)]
-    allowed = ("join_tables(", "mark_explored(frame", "len(frame)", "frame.shape", "compute_drift(frame", "every=frame")
-    allowed += ("plot_over_time(frame",)
+    allowed = ("join_tables(", "mark_explored(frame", "take_explored(frame", "len(frame)", "frame.shape")
+    allowed += ("compute_drift(frame", "every=frame", "plot_over_time(frame")
     assert [line for line in uses if not any(word in line for word in allowed)] == []
     assert {word for word in allowed if not any(word in line for line in uses)} == set()
 

@@ -130,6 +130,12 @@ def mark_explored(frame: pd.DataFrame, data: Data) -> np.ndarray:
     return is_training if is_training.any() else everything
 
 
+def take_explored(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Return the rows that `mark_explored` marks; the table itself, not a copy of it, where those are all."""
+    is_explored = mark_explored(frame, data)
+    return frame if is_explored.all() else frame[is_explored]
+
+
 def number_parts(frame: pd.DataFrame, data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Return the part number of each row, and whether its outcome was known too late for it; shapes (n_rows,)."""
     starts, numbers = find_starts(data), number_rows(frame, data)

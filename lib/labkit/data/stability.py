@@ -3,7 +3,7 @@
 Nothing is changed here. The plots are in `labkit.view.time_plots`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,8 @@ FEWEST_ROWS_OF_MEAN = 10
 
 
 COUNTS_TIME = 0.95
+MOST_RANKED = 100_000
+"""Rank correlation from which a column counts time, and the number of rows up to which all are ranked."""
 
 
 DISTINCT_SHARE = 0.2
@@ -102,7 +104,8 @@ def compute_by_key(
         Time zone of the periods.
     """
     common = frame[key].value_counts().index[:most]
-    chosen = frame[frame[key].isin(common) & frame[PREDICT_AT].notna()]
+    is_chosen = frame[key].isin(common) & frame[PREDICT_AT].notna()
+    chosen = frame.loc[is_chosen, list(dict.fromkeys([key, target.column, PREDICT_AT]))]
     periods = chosen[PREDICT_AT].dt.tz_convert(zone).dt.tz_localize(None).dt.to_period(period).astype(str)
     grouped = compute_outcome(chosen, target).groupby([chosen[key], periods], observed=True)
     table = (
@@ -145,9 +148,10 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
     earlier, later = mark_compared(frame, data) if PREDICT_AT in frame else (nothing, nothing)
     if not later.any() or not earlier.any():
         return pd.DataFrame({name: [] for name in names})
-    both = frame[earlier | later]
-    usable = [name for name in columns if has_distribution(both[name], both[PREDICT_AT])]
-    return compute_table(frame[earlier], frame[later], usable)
+    times = frame.loc[earlier | later, PREDICT_AT]
+    # One column at a time: copies of all of them would take several times the memory of the table.
+    usable = [name for name in columns if has_distribution(frame.loc[earlier | later, name], times)]
+    return compute_table((frame.loc[earlier, name], frame.loc[later, name]) for name in usable)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -162,9 +166,10 @@ def compute_part_drift(before: pd.DataFrame, after: pd.DataFrame, columns: Seque
     pandas.DataFrame
         As `compute_drift`, only the columns whose index exceeds `LARGE_DRIFT` and what luck gives once in a thousand.
     """
-    both = pd.concat([before, after])
-    times = both.get(PREDICT_AT)
-    table = compute_table(before, after, [name for name in columns if has_distribution(both[name], times)])
+    both = {name: pd.concat([before[name], after[name]]) for name in columns}
+    times = pd.concat([before[PREDICT_AT], after[PREDICT_AT]]) if PREDICT_AT in before else None
+    usable = [name for name in columns if has_distribution(both[name], times)]
+    table = compute_table((before[name], after[name]) for name in usable)
     n_values = [both[name].nunique() for name in table["column"]]
     is_category = [find_column_kind(both[name]) == "category" for name in table["column"]]
     slices = np.where(is_category, n_values, np.minimum(n_values, SLICES)) + 1
@@ -172,14 +177,13 @@ def compute_part_drift(before: pd.DataFrame, after: pd.DataFrame, columns: Seque
     return table[table["drift"] > np.maximum(LARGE_DRIFT, by_luck)].reset_index(drop=True)
 
 
-def compute_table(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def compute_table(columns: Iterable[tuple[pd.Series, pd.Series]]) -> pd.DataFrame:
     """Return the population stability index and the means of each column before and after, largest drift first."""
     lines = []
-    for name in columns:
-        halves = (before[name], after[name])
+    for halves in columns:
         is_category = find_column_kind(halves[0]) == "category"
         means = [np.nan if is_category else float(half.mean()) for half in halves]
-        lines.append([name, compute_stability(*halves), *means])
+        lines.append([halves[0].name, compute_stability(*halves), *means])
     table = pd.DataFrame(lines, columns=["column", "drift", "earlier", "later"])
     return table.sort_values("drift", ascending=False, kind="stable", ignore_index=True)
 
@@ -193,7 +197,9 @@ def has_distribution(values: pd.Series, times: pd.Series | None) -> bool:
 
 
 def counts_time(values: pd.Series, times: pd.Series) -> bool:
-    """Return whether a numeric column rises or falls almost monotonically with time."""
+    """Return whether a numeric column rises or falls almost monotonically with time, in a part of very many rows."""
+    step = len(values) // MOST_RANKED + 1
+    values, times = values.iloc[::step], times.iloc[::step]
     if values.nunique() < 2 or times.nunique() < 2:
         return False
     return bool(abs(values.corr(times.astype("int64"), method="spearman")) >= COUNTS_TIME)
@@ -206,12 +212,26 @@ def compute_stability(before: pd.Series, after: pd.Series) -> float:
     0.0
     """
     if find_column_kind(before) == "category" or before.nunique() <= SLICES:
-        slices = [part.astype(object).map(str).where(part.notna(), "missing").to_numpy() for part in (before, after)]
+        shares = pd.DataFrame({number: count_shares(part) for number, part in enumerate((before, after))})
     else:
         inner = np.unique(np.quantile(before.dropna().to_numpy(dtype="float64"), np.linspace(0, 1, SLICES + 1)[1:-1]))
         numbers = [part.to_numpy(dtype="float64", na_value=np.nan) for part in (before, after)]
         slices = [np.where(np.isnan(part), -1, np.searchsorted(inner, part)) for part in numbers]
-    shares = pd.DataFrame({number: pd.Series(part).value_counts(normalize=True) for number, part in enumerate(slices)})
+        shares = pd.DataFrame({number: count_shares(pd.Series(part)) for number, part in enumerate(slices)})
     # A share of zero would make the index infinite.
     kept = shares.fillna(0).clip(lower=1e-4)
     return float(((kept[1] - kept[0]) * np.log(kept[1] / kept[0])).sum())
+
+
+def count_shares(values: pd.Series) -> pd.Series:
+    """Return the share of each value, by its string; missing values are one of them.
+
+    >>> count_shares(pd.Series(["a", "b", None, "a"])).to_dict()
+    {'a': 0.5, 'b': 0.25, 'missing': 0.25}
+    """
+    found = values.value_counts(normalize=True, dropna=False)
+    names = [
+        "missing" if is_missing else str(value)
+        for value, is_missing in zip(found.index, found.index.isna(), strict=True)
+    ]
+    return found.groupby(names).sum()

@@ -26,7 +26,8 @@ def load_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise MissingDataError(f"{path}: not found: run the stage that writes it")
     try:
-        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        # Columns are freed as they are converted: the table is not in memory twice.
+        return pq.read_table(path, page_checksum_verification=True).to_pandas(self_destruct=True)
     except Exception as error:  # the exception depends on where the file is damaged
         raise DataError(f"{path}: damaged: remove it and run the stage again") from error
 

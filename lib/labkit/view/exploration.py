@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from labkit.data.quality.profile import count_scored
 from labkit.data.stability import compute_outcome
 from labkit.params.subject import GENERIC, Subject
 from labkit.params.tables import Data, Target
@@ -94,4 +95,20 @@ def describe_explored(is_explored: np.ndarray, data: Data, subject: Subject = GE
         "period. Later ones appear in three places only: they are counted where they are duplicated, blank, without a "
         "target or noticed in reading; the columns that changed, never the target, are found by comparison with them; "
         "and the plot over time shows the target after training in grey."
+    )
+
+
+def describe_sample(explored: pd.DataFrame, subject: Subject = GENERIC) -> str:
+    """Return what is measured on a sample of the rows that are described; empty if nothing is.
+
+    >>> describe_sample(pd.DataFrame({"a": [1, 2]}))
+    ''
+    """
+    n_scored = count_scored(explored)
+    if n_scored == len(explored):
+        return ""
+    return (
+        f"What a column explains is measured on {n_scored:,} of these {subject.rows}, drawn at random; correlations, "
+        "leaks of the target and odd values are looked for in samples, too. Counts, ranges and missing values are "
+        "those of all of them."
     )

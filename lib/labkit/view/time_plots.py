@@ -115,7 +115,7 @@ def list_means(found: pd.DataFrame, target: Target, subject: Subject) -> pd.Data
 def compute_explored(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
     """Return the target by period of the rows that the exploration may describe, in the periods of the whole table."""
     times = frame[PREDICT_AT]
-    explored = frame[mark_explored(frame, data)]
+    explored = frame.loc[mark_explored(frame, data), [data.target.column, PREDICT_AT]]
     found = compute_over_time(explored, data.target, span_days=(times.max() - times.min()).days)
     return found.assign(mean=keep_drawable(found["mean"])).dropna(subset="mean").reset_index(drop=True)
 

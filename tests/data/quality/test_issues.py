@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from labkit.data.quality.issues import find_all, list_open, set_aside
+from labkit.data.quality.issues import count_repeated, find_all, list_open, set_aside
 from labkit.data.quality.profile import profile_table
 from labkit.data.quality.text_issues import guess_formats, is_prose
 from labkit.data.stability import compute_drift
@@ -287,3 +287,13 @@ def test_columns_that_are_no_inputs_are_set_aside_with_the_reason() -> None:
         "same": "constant",
         "nothing": "empty",
     }
+
+
+def test_repeated_rows_are_counted_as_pandas_counts_them() -> None:
+    random = np.random.default_rng(0)
+    for n_values in (1, 2, 3, 50):
+        drawn = random.integers(0, n_values, (400, 9)).astype(float)
+        frame = pd.DataFrame(drawn, columns=list("abcdefghi")).assign(a=lambda table: table["a"].map(str))
+        frame = pd.concat([frame, frame.head(7)]).mask(random.random((407, 9)) < 0.1)
+        assert count_repeated(frame) == frame.duplicated().sum()
+    assert count_repeated(frame.head(0)) == 0

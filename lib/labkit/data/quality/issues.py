@@ -38,6 +38,8 @@ FEW_ROWS_TO_SKEW = 10
 MANY_VALUES = 30
 FOREST_SEED = 0
 SKEWED = 2.0
+FIRST_COLUMNS = 3
+"""Columns compared first in search of duplicated rows; then twice as many, and so on."""
 
 
 @dataclass(frozen=True)
@@ -230,12 +232,29 @@ def list_keys(inputs: pd.DataFrame, lines: pd.DataFrame, identifiers: Mapping[st
 
 def find_in_rows(frame: pd.DataFrame, target: Target, keys: set[str]) -> Iterator[Issue]:
     """Find duplicated rows and blank rows."""
-    if n_repeated := int(frame.duplicated().sum()):
+    if n_repeated := count_repeated(frame):
         evidence = f"{n_repeated:,} of {format_count(len(frame), 'row')} repeat an earlier one in every column"
         yield Issue("medium", "", "duplicated rows", evidence, "wrangling.duplicates: drop")
     if blank := find_blank_rows(frame, keys):
         fix = write_filter(f"not missing({write_name(target.column)})")
         yield Issue("low", "", "blank rows", blank.describe(), fix)
+
+
+def count_repeated(frame: pd.DataFrame) -> int:
+    """Return how many rows repeat an earlier one in every column.
+
+    Rows that differ in a few columns are set aside first: to number the values of all columns at once would take more
+    memory than the table.
+
+    >>> count_repeated(pd.DataFrame({"a": [1, 1, 1, 2], "b": ["x", "x", "y", "x"]}))
+    1
+    """
+    varied = list(frame.iloc[:MOST_ROWS].nunique().sort_values(ascending=False, kind="stable").index)
+    n_columns = FIRST_COLUMNS
+    while n_columns < len(varied) and len(frame):
+        frame = frame[frame.duplicated(subset=varied[:n_columns], keep=False)]
+        n_columns *= 2
+    return int(frame.duplicated().sum())
 
 
 def find_identifiers(inputs: pd.DataFrame, data: Data) -> dict[str, Identifier]:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from labkit.data.quality.issues import find_all, list_open
 from labkit.data.quality.profile import profile_table
-from labkit.data.split import mark_explored
+from labkit.data.split import take_explored
 from labkit.data.stability import compute_drift
 from labkit.params.tables import Data
 from labkit.params.wrangling import Wrangling
@@ -33,7 +33,7 @@ def list_still_open(
     if left.empty:
         return left
     table = joined.loc[clean.index].assign(**{str(name): clean[name] for name in clean.columns})
-    explored = table[mark_explored(table, data)]
+    explored = take_explored(table, data)
     drift = compute_drift(table, data, [str(name) for name in table if name != data.target.column])
     profile = profile_table(explored, data.target, seed=seed)
     again = find_all(explored, profile, data, correlation_alert=NO_PAIRS, drift=drift, every=table)

@@ -70,8 +70,8 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int, zone: str =
         raise DataError(
             f"target {target.column!r} holds {found}, not numbers: set data.target.task: classification, or fix it"
         )
-    most_rows = int(np.clip(MOST_VALUES // max(frame.shape[1], 1), 1000, MOST_ROWS))
-    sample = frame if len(frame) <= most_rows else frame.sample(most_rows, random_state=seed).sort_index()
+    n_rows = count_scored(frame)
+    sample = frame if n_rows == len(frame) else frame.sample(n_rows, random_state=seed).sort_index()
     lines = [profile_column(frame[name], zone=zone) for name in frame.columns]
     profile = pd.DataFrame(lines)
     outcomes = sample[target.column]
@@ -85,6 +85,11 @@ def profile_table(frame: pd.DataFrame, target: Target, *, seed: int, zone: str =
     profile = profile.assign(set_aside="")
     profile.attrs["target"] = target.column
     return profile
+
+
+def count_scored(frame: pd.DataFrame) -> int:
+    """Return how many rows of a table are drawn to measure what columns explain: all of a small one."""
+    return min(len(frame), int(np.clip(MOST_VALUES // max(frame.shape[1], 1), 1000, MOST_ROWS)))
 
 
 def profile_column(values: pd.Series, *, zone: str = "UTC") -> dict[str, Any]:
