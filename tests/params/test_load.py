@@ -79,7 +79,7 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
         (
             "onnx: true",
             "onnx: true\n  owner: ${USER}",
-            ":47: deploy holds ${USER}: placeholders are not filled in: write the",
+            ":52: deploy holds ${USER}: placeholders are not filled in: write the",
         ),
         (
             "onnx: true",
@@ -92,7 +92,7 @@ def test_shipped_params_are_valid(params_root: Path, experiment: str) -> None:
             ":41: training.api_key looks like a secret: name it under `sec",
         ),
         ("seed: 42", "seed: 42\npassword: hidden", ":7: password looks like a secret: name it under `secrets`, e.g."),
-        ("onnx: true", "onnx: true\n  owner: mysql://me:hidden@db/x", ":49: deploy.owner looks like a secret: name it"),
+        ("onnx: true", "onnx: true\n  owner: mysql://me:hidden@db/x", ":54: deploy.owner looks like a secret: name it"),
         ("onnx: true", "onnx: true\n  owner: AKIAIOSFODNN7EXAMPLE", "deploy.owner looks like a secret"),
         (
             "seed: 42",

@@ -41,9 +41,12 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     assert card["question"].endswith("?")
     assert card["result"] == "holdout mae 41.4 [35.4, 47.9]"
     assert card["measured_on"] == (
-        "110 holdout patients, with 95 % interval; in the unit of disease progression one year after baseline"
+        "110 holdout patients, with 95 % interval, in the unit of disease progression one year after baseline"
     )
     assert card["baselines"] == "dummy (best constant prediction) 64.2, plain LightGBM 43.6"
+    assert card["limits"].startswith(
+        "Required: a gain over the dummy above 5; against the champion, a loss of at most 1."
+    )
     assert card["costs"] == ""
     assert [check["code"] for check in card["checks"]] == ["LK205", "LK303", "LK505", "LK501"]
     assert card["counts"] == "3 warnings, 1 passed"
@@ -106,7 +109,10 @@ def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
         "and is right in 30 % of the tumours it flags. It costs 0.493 EUR per tumour [0.437, 0.551]; acting on none costs 0.602, on all 0.849. On the holdout this saves 0.109 [0.023, 0.211] EUR per tumour "
         "against the cheaper of the two."
     )
-    assert card["savings"] == ["Declared costs, in EUR: 1 for a false positive, 4 for a false negative."]
+    assert card["savings"] == [
+        "Declared costs, in EUR: 1 for a false positive, 4 for a false negative. Where they come from is not stated "
+        "(`evaluation.costs.reason`)."
+    ]
     found["saving"]["low"] = -0.023
     write_json(place, {**EVALUATION, "threshold": found})
     card = make_scorecard(load_params("breast_cancer"), GATE, 1, [])
@@ -118,3 +124,21 @@ def test_costs_are_compared_with_acting_on_none_and_on_all(data: Path) -> None:
 
 def test_without_an_evaluation_only_the_question_is_shown(checkout: Path) -> None:
     assert list(make_scorecard(load_params("diabetes"), GATE, None, [])) == ["question"]
+
+
+def test_true_values_stand_beside_an_error_in_their_unit(data: Path) -> None:
+    values = {"mean": 145.9, "smallest": 37.0, "lower_quarter": 87.2, "median": 128.0, "upper_quarter": 202.0}
+    write_json(data / PLACES["evaluation"], EVALUATION | {"true_values": values | {"largest": 310.0}})
+    apply_overrides("diabetes", ["data.columns.target={unit: points}"])
+    assert make_scorecard(load_params("diabetes"), GATE, 1, [])["measured_on"] == (
+        "110 holdout patients, with 95 % interval; true values are 146 points on average, half of them between 87 and "
+        "202, all between 37 and 310"
+    )
+
+
+def test_the_share_of_the_class_of_interest_stands_beside_the_metric(data: Path) -> None:
+    found = EVALUATION | {"true_values": {"share": 0.37, "positive": "malignant"}}
+    write_json(data.parent / "breast_cancer" / PLACES["evaluation"], found)
+    assert make_scorecard(load_params("breast_cancer"), GATE, 1, [])["measured_on"] == (
+        "110 holdout tumours, 37 % of them of class `malignant`, with 95 % interval"
+    )

@@ -1,11 +1,12 @@
 """Decisions: the matrix of the threshold in force, and what is said where the model is not better."""
 
 import numpy as np
+import pandas as pd
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.gate import list_not_better
 from labkit.model.evaluation.predictions import Predictions
 from labkit.params.subject import Subject
-from labkit.view.decision_plots import describe_doubts, plot_decisions, summarize_doubts
+from labkit.view.decision_plots import describe_doubts, describe_scores, plot_decisions, summarize_doubts
 
 PROBABILITIES = np.array([0.1, 0.3, 0.3, 0.6])
 TWO = Predictions.from_proba(np.array([0, 1, 1, 1]), np.column_stack([1 - PROBABILITIES, PROBABILITIES]), (0, 1))
@@ -55,3 +56,10 @@ def test_every_metric_in_which_the_model_is_not_better_gets_a_sentence() -> None
     sure = list_not_better({"dummy": {"mae": better}}, 0.95, n_classes=0)
     words = "In every metric the model is better than dummy, with the whole interval."
     assert describe_doubts(sure, ["dummy"]) == [words]
+
+
+def test_sentences_tell_other_rows_from_another_model() -> None:
+    scores = pd.DataFrame({"flagged": [0.301, 0.233, 0.18], "predicted": [0.22, 0.191, 0.172]})
+    words = describe_scores(scores)
+    assert "It flags 30.1 % of these and 23.3 % of the holdout, because the rows differ." in words
+    assert "flags 18.0 % of the holdout: its mean probability is 0.172 there, that of the other model 0.191." in words

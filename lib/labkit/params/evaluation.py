@@ -63,6 +63,7 @@ class Gate(Section):
     fairness: Fairness | None = Field(None, description="groups of rows that have to be treated alike")
     fewest_days: int = Field(28, ge=2, description="fewest days that the holdout must span, if rows have a time")
     most_bytes: int = Field(100_000_000, gt=0, description="largest release that may be published, all files together")
+    reason: str = Field("", max_length=400, description="why these limits and not others; shown with the decision")
 
 
 class Costs(Section):
@@ -71,6 +72,7 @@ class Costs(Section):
     false_positive: float = Field(gt=0, description="cost of a false positive: acting without need")
     false_negative: float = Field(gt=0, description="cost of a false negative: not acting when needed")
     unit: str = Field("", max_length=30, description="unit of both costs, e.g. EUR; shown with them")
+    reason: str = Field("", max_length=400, description="where the costs come from; shown with them")
 
 
 class Evaluation(Section):

@@ -332,6 +332,7 @@ def write_decision(
     """
     path = find_decision_path(params.experiment)
     version = done.version if done.decision in (PUBLISHED, UNCHANGED) else None
+    scorecard = {**make_scorecard(params, done.checks, version, versions), "since": dict(since or {})}
     content = {
         "decision": done.decision,
         "reasons": done.reasons,
@@ -340,15 +341,16 @@ def write_decision(
         "mode": params.evaluation.gate.mode,
         "candidate": None if done.candidate is None else done.candidate.number,
         "checks": [asdict(check) for check in done.checks],
-        "scorecard": {**make_scorecard(params, done.checks, version, versions), "since": dict(since or {})},
+        "scorecard": scorecard,
     }
     document = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     write_text(path, document)
     card = paths.find_data_dir(params.experiment) / PLACES["release"] / runtime.CARD
     named = f"; this is version {version} of `{params.experiment}` in the registry" if version else ""
     decided = f"Decided on {render.format_time(datetime.now(UTC).isoformat())}{named}."
-    headline = f"**{done.headline.capitalize()}.**"
-    summary = [headline, "", decided, "", *(f"- {reason}." for reason in done.reasons), ""]
+    headline = f"**{capitalize_first(done.headline)}.**"
+    summary = [headline, "", *list_results(scorecard), decided, scorecard.get("limits", ""), ""]
+    summary += [*(f"- {reason}." for reason in done.reasons), ""]
     # The page has its own title, so the card's headings move down one level.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
     page = "\n".join([*summary, *lines, ""])
@@ -366,3 +368,22 @@ def write_decision(
     )
     index.render_index(paths.find_reports_dir())
     return document
+
+
+def list_results(scorecard: Mapping[str, Any]) -> list[str]:
+    """Return how good the model is, compared with what, and what acting on it saves, as paragraphs."""
+    if "result" not in scorecard:
+        return []
+    measured = f"On {scorecard['measured_on']}; {scorecard['baselines']}."
+    costs = " ".join([scorecard["costs"], *scorecard["savings"]])
+    result = capitalize_first(scorecard["result"])
+    return [f"**{result}**. {measured}", "", *([costs, ""] if costs else [])]
+
+
+def capitalize_first(words: str) -> str:
+    """Return words with a capital letter first; names and units within them stay as they are.
+
+    >>> capitalize_first("look for a leak in Fare")
+    'Look for a leak in Fare'
+    """
+    return words[:1].upper() + words[1:]

@@ -13,11 +13,12 @@ from labkit.artifacts import CHECKED, PLACES
 from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.by_period import describe_spread
-from labkit.model.evaluation.gate import Check
+from labkit.model.evaluation.gate import Check, describe_limits
 from labkit.model.evaluation.method_checks import from_gate
 from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
 from labkit.model.evaluation.savings import describe_declared_costs, describe_savings
 from labkit.model.evaluation.threshold import describe_flagged
+from labkit.model.evaluation.true_values import describe_true_values
 from labkit.model.release.runtime import FACTS
 from labkit.params.experiment import Params
 from labkit.params.metric_meanings import describe_metric
@@ -78,12 +79,12 @@ def make_scorecard(
         "unit": unit,
         "is_greater_better": is_greater_better(name),
         "result": f"holdout {name} {format_interval(one.value, one.low, one.high)}{after}",
-        "measured_on": f"{subject.count_rows(evaluation['rows'], kind='holdout')}, with "
-        f"{format_share(evaluation['confidence'])} interval{describe_scale(params, name)}",
+        "measured_on": describe_measured_rows(params, evaluation, subject),
         **describe_refit_of_release(data),
         "baselines": describe_baselines(evaluation, name, unit),
         "costs": describe_costs(params, evaluation, subject),
         "savings": list_savings(params, evaluation, subject),
+        "limits": describe_limits(params.evaluation.gate),
         "spread": describe_spread(evaluation.get("spread") or {}, name),
         "checks": [result.to_dict() for result in ordered],
         "counts": describe_counts(ordered),
@@ -106,12 +107,17 @@ def find_unit_of(metric: str, params: Params) -> str:
     return meaning.unit if metric in IN_TARGET_UNIT and meaning else ""
 
 
-def describe_scale(params: Params, metric: str) -> str:
-    """Return what a metric is in the unit of, as a clause, if it has a unit and none is declared."""
-    target = params.data.target.column
-    if metric not in IN_TARGET_UNIT or find_unit_of(metric, params):
-        return ""
-    return f"; in the unit of {Subject.from_params(params).name_column(target)}"
+def describe_measured_rows(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:
+    """Return on which rows the metric was measured, how large or frequent their true values are, and its unit."""
+    name, target = evaluation["metric"], params.data.target.column
+    counted = subject.count_rows(evaluation["rows"], kind="holdout")
+    found = describe_true_values(evaluation.get("true_values") or {}, subject, target=target)
+    is_without_unit = name in IN_TARGET_UNIT and not find_unit_of(name, params)
+    unit = f", in the unit of {subject.name_column(target)}" * is_without_unit
+    interval = f"with {format_share(evaluation['confidence'])} interval"
+    if params.data.target.task == "classification":
+        return ", ".join(filter(None, [counted, found, interval]))
+    return "; ".join(filter(None, [f"{counted}, {interval}{unit}", found]))
 
 
 def collect_checks(data: Path, evaluation: Mapping[str, Any], checks: Sequence[Check]) -> list[CheckResult]:

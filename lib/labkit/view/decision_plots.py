@@ -12,7 +12,15 @@ from labkit.model.evaluation.threshold import HALF
 from labkit.params.subject import GENERIC, Subject
 from labkit.view.curve_plots import NO_PREDICTION, take_predicted
 from labkit.view.model_plots import plot_mistakes
-from labkit.view.prose import escape, format_interval, format_number, format_share, join_names, shorten_name
+from labkit.view.prose import (
+    escape,
+    format_column,
+    format_interval,
+    format_number,
+    format_share,
+    join_names,
+    shorten_name,
+)
 from labkit.view.style import BLACK, SEQUENTIAL, WHITE, Axes, Figure, make_figure, make_note, style
 
 
@@ -74,6 +82,26 @@ def plot_counts(axes: Axes, predictions: Predictions, subject: Subject) -> pd.Da
     axes.spines[:].set_visible(False)
     cells = [(names[row], names[column], int(table[row, column])) for row, column in np.ndindex(*table.shape)]
     return pd.DataFrame(cells, columns=["true class", "predicted class", subject.rows])
+
+
+def describe_scores(scores: pd.DataFrame) -> str:
+    """Return how the scores that a threshold was chosen on differ from those that it is applied to, as sentences.
+
+    Parameters
+    ----------
+    scores
+        As `labkit.model.evaluation.threshold.compare_scores` returns them, of three: of the model that was fitted
+        without the validation rows, for these and for the holdout rows; of the evaluated model for the holdout rows.
+    """
+    before, same, now = (format_share(share, 1) for share in scores["flagged"])
+    _, other, own = format_column(scores["predicted"])
+    return (
+        "The threshold was chosen on the scores of a model that was fitted without the validation rows. It flags "
+        f"{before} of these and {same} of the holdout, because the rows differ. The evaluated model, which has learned "
+        f"from the validation rows too, flags {now} of the holdout: its mean probability is {own} there, that of the "
+        f"other model {other}. The threshold is not moved for that, as it would take the true values of the holdout; "
+        "costs and shares on this page are those of the evaluated model."
+    )
 
 
 def describe_doubts(doubts: Mapping[str, Sequence[str]], baselines: Sequence[str]) -> list[str]:

@@ -112,8 +112,9 @@ def test_validation_rows_are_predicted_without_having_been_seen() -> None:
     row_features = RowFeatures().fit(frame[["x"]])
     model = Pipeline([("row_features", row_features), ("estimator", Memory().fit(frame[["x"]], frame["y"]))])
     target = Target(column="y", task="classification")
-    found = threshold.predict_apart(model, frame.iloc[:20], frame.iloc[20:], target=target)
-    assert (found.y_proba == 0.5).all()
+    apart = threshold.fit_apart(model, frame.iloc[:20], target=target)
+    assert (apart.predict_proba(frame.iloc[20:])[:, 1] == 0.5).all()
+    assert set(apart.predict_proba(frame.iloc[:20])[:, 1]) == {0, 1}
     assert len(model[-1].known_) == 40
 
 
@@ -128,6 +129,17 @@ def test_models_of_one_thread_are_fitted_without_a_warning_about_threads() -> No
     ]
     blend = VotingClassifier(members, voting="soft", flatten_transform=False).fit(frame[["x"]], frame["y"])
     model = Pipeline([("row_features", RowFeatures().fit(frame[["x"]])), ("estimator", blend)])
-    assert len(threshold.predict_apart(model, frame.iloc[:20], frame.iloc[20:], target=target).y_true) == 20
+    assert len(threshold.fit_apart(model, frame.iloc[:20], target=target).predict(frame.iloc[20:])) == 20
     set_threads(blend, 1)
     assert [member.n_jobs for member in blend.estimators_] == [None, 1, 1]
+
+
+def test_scores_that_a_threshold_was_chosen_on_are_compared_with_those_it_is_applied_to() -> None:
+    chosen_on, apart, ours = make_two_classes(seed=1), make_two_classes(), make_two_classes(power=2.0)
+    costs = Costs(false_positive=1, false_negative=4)
+    found = threshold.compare_scores(chosen_on, apart, ours, threshold=0.2, costs=costs)
+    assert found["rows"].tolist() == ["validation", "holdout", "holdout"]
+    assert found["predicted"].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 6], abs=0.02), "means of a beta(1, 2)"
+    assert found["flagged"].tolist() == [(one.y_proba[:, 1] >= 0.2).mean() for one in (chosen_on, apart, ours)]
+    assert found.loc[2, "cost"] == threshold.compute_costs(ours, 0.2, costs).mean()
+    assert found.loc[2, "true"] == ours.y_true.mean()

@@ -21,6 +21,7 @@ from labkit.units import (
     format_confidence,
     format_count,
     format_difference_alike,
+    format_share,
     format_significant,
     shorten_value,
 )
@@ -95,6 +96,36 @@ class Decision:
         if claimed is not found.passed:
             raise DataError(f"the gate's decision contradicts its checks (passed: {claimed}): run the evaluation again")
         return found
+
+
+def describe_limits(gate: Gate) -> str:
+    """Return what the gate requires of every model and accepts against the champion, and why, as sentences.
+
+    Examples
+    --------
+    >>> print(describe_limits(Gate(minimum_gain=5, champion_tolerance=1, reason="Less is not worth ten tests")))
+    Required: a gain over the dummy above 5; against the champion, a loss of at most 1. Less is not worth ten tests.
+    >>> describe_limits(Gate()).split(". ")[1]
+    'Why: not stated (`evaluation.gate.reason`).'
+    """
+    losses = [f"{gate.champion_tolerance:g}"] if gate.champion_tolerance else []
+    losses += [f"{format_share(gate.champion_tolerance_share)} of its value"] if gate.champion_tolerance_share else []
+    accepted = f"a loss of at most {' or '.join(losses)}" if losses else "no loss"
+    larger = ", whichever is larger" if len(losses) > 1 else ""
+    return (
+        f"Required: a gain over the dummy above {gate.minimum_gain:g}; against the champion, {accepted}{larger}. "
+        f"{state_reason(gate.reason, missing='Why: not stated (`evaluation.gate.reason`)')}"
+    )
+
+
+def state_reason(reason: str, *, missing: str) -> str:
+    """Return a declared reason as a sentence, or another one if none is declared.
+
+    >>> state_reason("as in 2012 ", missing="not stated"), state_reason(" ", missing="not stated")
+    ('as in 2012.', 'not stated.')
+    """
+    words = " ".join(reason.split()) or missing
+    return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
 def check_days(blocks: Blocks, gate: Gate) -> list[Check]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.bootstrap import Interval, draw_weights, make_interval
+from labkit.model.evaluation.gate import state_reason
 from labkit.model.evaluation.metrics import make_mean_score
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import Outcome, choose_threshold, compute_costs
@@ -104,14 +105,15 @@ def name_passive(subject: Subject = GENERIC) -> str:
 
 
 def describe_declared_costs(costs: Costs) -> str:
-    """Return what the costs are, and that they are no money if their unit is none.
+    """Return what the costs are, where they come from, and that they are no money if their unit is none.
 
-    >>> describe_declared_costs(Costs(false_positive=20, false_negative=100, unit="EUR"))
-    'Declared costs, in EUR: 20 for a false positive, 100 for a false negative.'
+    >>> describe_declared_costs(Costs(false_positive=20, false_negative=100, unit="EUR", reason="Offers of 2012"))
+    'Declared costs, in EUR: 20 for a false positive, 100 for a false negative. Offers of 2012.'
     """
     unit = f", in {costs.unit}" * bool(costs.unit)
     each = f"{costs.false_positive:g} for a false positive, {costs.false_negative:g} for a false negative"
-    lines = [f"Declared costs{unit}: {each}."]
+    missing = "Where they come from is not stated (`evaluation.costs.reason`)"
+    lines = [f"Declared costs{unit}: {each}. {state_reason(costs.reason, missing=missing)}"]
     if costs.unit in RELATIVE_UNITS:
         lines.append(
             "They are relative, so no sum of money follows: declare `evaluation.costs` in a currency for that."

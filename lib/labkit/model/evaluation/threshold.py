@@ -18,7 +18,7 @@ from labkit.model.estimators.candidates import N_JOBS, set_threads
 from labkit.model.evaluation.blocks import Blocks
 from labkit.model.evaluation.bootstrap import Interval, compute_intervals, draw_weights, make_interval
 from labkit.model.evaluation.metrics import list_metrics_of_classes, make_mean_score
-from labkit.model.evaluation.predictions import Predictions, compute_predictions
+from labkit.model.evaluation.predictions import Predictions
 from labkit.params.evaluation import Costs
 from labkit.params.subject import Subject
 from labkit.params.tables import Target
@@ -70,8 +70,8 @@ class Outcome:
         return asdict(self)
 
 
-def predict_apart(model: Pipeline, training: pd.DataFrame, validation: pd.DataFrame, *, target: Target) -> Predictions:
-    """Predict the validation rows with the same pipeline fitted without them.
+def fit_apart(model: Pipeline, training: pd.DataFrame, *, target: Target) -> Pipeline:
+    """Return the same pipeline fitted without the validation rows, to choose a threshold on these.
 
     The chosen model has been fitted on the validation rows too, so its predictions for them are too optimistic to
     choose a threshold by. Row features keep their state, because they use only what was known at the time of the row.
@@ -80,7 +80,7 @@ def predict_apart(model: Pipeline, training: pd.DataFrame, validation: pd.DataFr
     ----------
     model
         The chosen model, fitted on training and validation rows; it is not modified.
-    training, validation
+    training
         Clean rows with the target.
     """
     row_features, rest = model[0], clone(model[1:])
@@ -88,7 +88,40 @@ def predict_apart(model: Pipeline, training: pd.DataFrame, validation: pd.DataFr
     rest.fit(row_features.transform(training), training[target.column])
     # A forest sums its trees' votes in the order in which threads finish; with one thread the order is always the same.
     set_threads(rest[-1], 1)
-    return compute_predictions(validation[target.column], rest, row_features.transform(validation), target)
+    return Pipeline([*model.steps[:1], *rest.steps])
+
+
+def compare_scores(
+    chosen_on: Predictions, apart: Predictions, ours: Predictions, *, threshold: float, costs: Costs
+) -> pd.DataFrame:
+    """Return what a threshold does to the scores that it was chosen on, and to those that it is applied to.
+
+    Parameters
+    ----------
+    chosen_on, apart
+        Predictions of the model fitted without the validation rows: of these, and of the holdout rows.
+    ours
+        Predictions of the evaluated model for the holdout rows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row each: `rows`, `model`, the mean probability of the class of interest (`predicted`), its share (`true`),
+        the share that is `flagged`, and the `cost` per row.
+    """
+    without = "fitted without validation rows"
+    scores = (("validation", without, chosen_on), ("holdout", without, apart), ("holdout", "evaluated", ours))
+    return pd.DataFrame(
+        {
+            "rows": rows,
+            "model": model,
+            "predicted": float(found.y_proba[:, found.positive].mean()),
+            "true": float((found.y_true == found.positive).mean()),
+            "flagged": float((found.y_proba[:, found.positive] >= threshold).mean()),
+            "cost": float(compute_costs(found, threshold, costs).mean()),
+        }
+        for rows, model, found in scores
+    )
 
 
 def describe_flagged(found: Mapping[str, Any], subject: Subject, *, positive: object = None, places: int = 0) -> str:
@@ -206,7 +239,7 @@ def evaluate_threshold(
             seed=seed,
             blocks=blocks,
         ),
-        costs=costs.model_dump(),
+        costs=costs.model_dump(exclude={"reason"}),
     )
 
 

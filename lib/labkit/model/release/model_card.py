@@ -15,8 +15,10 @@ from labkit.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_wei
 from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.class_codes import ClassCodes
 from labkit.model.estimators.target_transform import OnScale
+from labkit.model.evaluation.gate import describe_limits
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.release_checks import list_release_checks
+from labkit.model.evaluation.true_values import describe_true_values
 from labkit.model.release.performance import (
     BASELINES,
     list_groups,
@@ -27,6 +29,7 @@ from labkit.model.release.performance import (
     list_threshold,
 )
 from labkit.names import escape
+from labkit.params.evaluation import Gate
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
@@ -97,7 +100,7 @@ def make_card(
         ],
         "Factors": list_breakdowns(metrics, subject),
         "Metrics": [
-            *describe_metrics(metrics, holdout, subject),
+            *describe_metrics(metrics, holdout, subject, target=params.data.target.column),
             *list_threshold(metrics, params.evaluation.costs, subject, positive=params.data.target.positive),
         ],
         "Evaluation data": tabulate_parts(split, REFITTED_USES if refit else EVALUATION_USES, subject),
@@ -110,7 +113,7 @@ def make_card(
             *list_periods(metrics, subject),
             *list_slices(metrics, subject),
             *list_groups(metrics),
-            *list_gate_checks(artifacts["gate"]),
+            *list_gate_checks(artifacts["gate"], params.evaluation.gate),
         ],
         "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],
         "Caveats and recommendations": [
@@ -214,17 +217,20 @@ def list_breakdowns(metrics: Mapping[str, Any], subject: Subject) -> list[str]:
     return [*(lines or ["The performance was not broken down."]), ""]
 
 
-def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject: Subject) -> list[str]:
+def describe_metrics(metrics: Mapping[str, Any], holdout: pd.DataFrame, subject: Subject, *, target: str) -> list[str]:
     """Return which metrics were computed, on what, how uncertain they are and what they are compared with."""
     name = metrics["metric"]
     better = "greater" if is_greater_better(name) else "smaller"
     others = " and ".join(one.describe() for key, one in BASELINES.items() if key in metrics)
     own = [one for one in metrics["holdout"] if one in OWN_METRICS.paths]
+    rows = subject.count_rows(len(holdout), kind="holdout")
+    if found := describe_true_values(metrics.get("true_values") or {}, subject, target=target):
+        rows += f" ({found})"
     return [
         f"- Candidates were compared by **{name}**: {better} is better. Reported too: "
         f"{', '.join(one for one in metrics['holdout'] if one != name) or 'no other metric'}.",
         *(f"- {one}: {OWN_METRICS.find(one).describe()}." for one in own),
-        f"- Measured on {subject.count_rows(len(holdout), kind='holdout')}, and compared there with {others}.",
+        f"- Measured on {rows}, and compared there with {others}.",
         f"- The {format_confidence(metrics['confidence'])} intervals come from resampling the holdout: "
         f"{metrics['resampled']}.",
         "",
@@ -276,14 +282,14 @@ def describe_method(split: Mapping[str, Any], subject: Subject) -> list[str]:
     return lines
 
 
-def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
-    """Return the checks that decide whether the model may be published."""
+def list_gate_checks(gate: Mapping[str, Any], limits: Gate) -> list[str]:
+    """Return the checks that decide whether the model may be published, with what is required of it and why."""
     failed = f"{SIGNS['issue']} **failed:**"
     checks = [
         f"- {SIGNS['passed'] if check['passed'] else failed} {check['name']}: {check['evidence']}."
         for check in gate["checks"]
     ]
-    return ["### Gate", "", *checks, ""]
+    return ["### Gate", "", describe_limits(limits), "", *checks, ""]
 
 
 def list_stage_checks(artifacts: Mapping[str, Mapping[str, Any]]) -> list[CheckResult]:
