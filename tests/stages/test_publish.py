@@ -354,3 +354,29 @@ def test_page_names_the_version_and_the_time(root: Path, params: Params, decisio
     page = (root / "reports" / params.experiment / "publish.html").read_text(encoding="utf-8")
     assert "Run <code>" not in page, "nothing is under way"
     assert re.search(r"Decided on \d{4}-\d\d-\d\d \d\d:\d\d UTC" + named.format(params.experiment), page)
+
+
+def test_page_says_first_how_good_the_model_is_and_what_was_required(root: Path, params: Params) -> None:
+    data, mae = root / "data" / params.experiment, {"value": 41.39, "low": 35.38, "high": 47.86}
+    card = data / PLACES["release"] / runtime.CARD
+    card.parent.mkdir()
+    card.write_text("# Card\n\n## Model details\n")
+    values = {"mean": 145.9, "smallest": 37.0, "lower_quarter": 87.2, "upper_quarter": 202.0, "largest": 310.0}
+    content = {"metric": "mae", "rows": 110, "confidence": 0.95, "holdout": {"mae": mae}, "dummy": {"mae": 64.2}}
+    write_json(data / PLACES["evaluation"], content | {"threshold": {}, "true_values": values})
+    publish.write_decision(params, publish.Publication("published", ["✓ size: small"], 3, "a leak in Fare", []))
+    page = (root / "reports" / params.experiment / "publish.html").read_text(encoding="utf-8")
+    found = [
+        page.find(words)
+        for words in (
+            "A leak in Fare.",
+            "Holdout mae 41.4 [35.4, 47.9]",
+            "true values are 146 on average, half of them between 87 and 202",
+            "dummy (best constant prediction) 64.2.",
+            "Required: a gain over the dummy above",
+            "size: small",
+            "Model details</h",
+        )
+    ]
+    assert -1 not in found
+    assert found == sorted(found)

@@ -7,9 +7,10 @@ import pytest
 from labkit.artifacts import PLACES
 from labkit.checks import CheckResult
 from labkit.model.evaluation.gate import Check
+from labkit.model.evaluation.main_result import find_unit_of
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
-from labkit.stages.scorecard import find_unit_of, make_scorecard
+from labkit.stages.scorecard import make_scorecard
 from labkit.storage.atomic import write_json
 
 EVALUATION: dict[str, Any] = {

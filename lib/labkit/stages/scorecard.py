@@ -14,20 +14,24 @@ from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.by_period import describe_spread
 from labkit.model.evaluation.gate import Check, describe_limits
+from labkit.model.evaluation.main_result import (
+    describe_baselines,
+    describe_main_metric,
+    describe_measured_rows,
+    find_unit_of,
+)
 from labkit.model.evaluation.method_checks import from_gate
-from labkit.model.evaluation.metrics import IN_TARGET_UNIT, is_greater_better
+from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.savings import describe_declared_costs, describe_savings
 from labkit.model.evaluation.threshold import describe_flagged
-from labkit.model.evaluation.true_values import describe_true_values
 from labkit.model.release.runtime import FACTS
 from labkit.params.experiment import Params
 from labkit.params.metric_meanings import describe_metric
-from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
 from labkit.stages.model_versions import list_versions
 from labkit.stages.result import find_evaluation
 from labkit.storage.atomic import parse_json
-from labkit.units import format_alike, format_interval, format_number, format_share
+from labkit.units import format_alike, format_interval, format_number
 
 MOST_VERSIONS = 12
 
@@ -70,18 +74,16 @@ def make_scorecard(
     one = Interval.from_dict(measured["holdout"])
     past = [entry for entry in versions if entry["version"] != version]
     latest = [] if version is None else [{"version": version, **one.to_dict()}]
-    unit = find_unit_of(name, params)
-    after = f" {unit}" * bool(unit)
     return {
         "question": subject.question,
         "metric": name,
         "meaning": describe_metric(name),
-        "unit": unit,
+        "unit": find_unit_of(name, params),
         "is_greater_better": is_greater_better(name),
-        "result": f"holdout {name} {format_interval(one.value, one.low, one.high)}{after}",
-        "measured_on": describe_measured_rows(params, evaluation, subject),
+        "result": describe_main_metric(params, evaluation),
+        "measured_on": describe_measured_rows(params, evaluation),
         **describe_refit_of_release(data),
-        "baselines": describe_baselines(evaluation, name, unit),
+        "baselines": describe_baselines(params, evaluation),
         "costs": describe_costs(params, evaluation, subject),
         "savings": list_savings(params, evaluation, subject),
         "limits": describe_limits(params.evaluation.gate),
@@ -97,27 +99,6 @@ def describe_refit_of_release(data: Path) -> dict[str, str]:
     path = data / PLACES["release"] / FACTS
     refit = parse_json(path.read_bytes()).get("refit") if path.is_file() else None
     return {"refit": refit["description"]} if refit else {}
-
-
-def find_unit_of(metric: str, params: Params) -> str:
-    """Return the unit of a metric; empty if it has none or none is declared, for it or for the target."""
-    if metric in OWN_METRICS.paths:
-        return OWN_METRICS.find(metric).declared.unit
-    meaning = params.data.columns.get(params.data.target.column)
-    return meaning.unit if metric in IN_TARGET_UNIT and meaning else ""
-
-
-def describe_measured_rows(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:
-    """Return on which rows the metric was measured, how large or frequent their true values are, and its unit."""
-    name, target = evaluation["metric"], params.data.target.column
-    counted = subject.count_rows(evaluation["rows"], kind="holdout")
-    found = describe_true_values(evaluation.get("true_values") or {}, subject, target=target)
-    is_without_unit = name in IN_TARGET_UNIT and not find_unit_of(name, params)
-    unit = f", in the unit of {subject.name_column(target)}" * is_without_unit
-    interval = f"with {format_share(evaluation['confidence'])} interval"
-    if params.data.target.task == "classification":
-        return ", ".join(filter(None, [counted, found, interval]))
-    return "; ".join(filter(None, [f"{counted}, {interval}{unit}", found]))
 
 
 def collect_checks(data: Path, evaluation: Mapping[str, Any], checks: Sequence[Check]) -> list[CheckResult]:
@@ -144,17 +125,6 @@ def load_checks(path: Path) -> list[CheckResult]:
 def read_checks(content: Mapping[str, Any]) -> list[CheckResult]:
     """Return the results of checks in the content of an artifact."""
     return [CheckResult.from_dict(check) for check in content.get("checks", [])]
-
-
-def describe_baselines(evaluation: Mapping[str, Any], name: str, unit: str) -> str:
-    """Return the metric of the baselines with its unit, in the model's decimals, as a phrase."""
-    after, one = f" {unit}" * bool(unit), Interval.from_dict(evaluation["holdout"][name])
-    plain = (evaluation.get("plain_lightgbm") or {}).get(name)
-    value = plain.get("value") if isinstance(plain, dict) else plain
-    others = [evaluation["dummy"][name], *([] if value is None else [value])]
-    _, dummy, *rest = format_alike(one.value, *others, uncertainty=(one.high - one.low) / 2)
-    beside = f", plain LightGBM {rest[0]}{after}" if rest else ""
-    return f"dummy (best constant prediction) {dummy}{after}{beside}"
 
 
 def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:

@@ -62,10 +62,11 @@ def write_card(
                 **run.get("split", {}),
             },
             "gate": {
+                "limits": "Required: a gain above 5.",
                 "checks": [
                     {"name": "better", "passed": True, "evidence": "by 1"},
                     {"name": "not worse", "passed": False, "evidence": "by 2"},
-                ]
+                ],
             },
         },
         holdout=pd.concat([HOLDOUT] * rows, ignore_index=True),

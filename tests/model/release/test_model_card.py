@@ -33,6 +33,7 @@ def test_card_of_a_regression() -> None:
         "Split: random.",
         "| metric | model | 95 % interval | dummy |",
         "| mae | 43.2 | 39.0 to 47.0 | 62.5 |",
+        "Required: a gain above 5.",
         "- ✓ better: by 1.",
         "- ✕ **failed:** not worse: by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
@@ -73,6 +74,12 @@ def test_card_speaks_of_what_is_declared() -> None:
     assert "a false positive costs 1 and a false negative 4 EUR;" in threshold
     assert "It costs 0.500 EUR per flight;" in threshold
     assert "It is not shown to save anything: 0.30 EUR per flight, interval -0.10 to 0.50." in threshold
+
+
+def test_card_says_how_frequent_the_class_of_interest_is() -> None:
+    found = {"true_values": {"share": 0.37, "positive": "ill"}}
+    card = write_card("classification", labels={"ill": "sick"}, run={"metrics": found})
+    assert "- Measured on 4 holdout rows (37 % of them sick), and compared there with" in card
 
 
 def test_card_is_the_same_every_time() -> None:

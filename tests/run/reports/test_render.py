@@ -483,6 +483,26 @@ def test_the_index_shows_every_stage(tmp_path, visit):
     assert "diabetes: deploy failed" in page.locator(".lead").inner_text()
 
 
+def test_the_index_begins_with_what_needs_attention(tmp_path):
+    check = {"section": "a", "evidence": "b", "title": "c", "code": "LK506"}
+    for name, decision, status, checks in (
+        ("a", "published", "finished", []),
+        ("b", "published", "finished", ["warning", "passed"]),
+        ("c", "already champion", "finished", ["warning", "warning"]),
+        ("d", "published", "cached", ["issue"]),
+        ("e", "refused", "finished", []),
+        ("f", None, "finished", []),
+        ("g", "published", "failed", []),
+    ):
+        save_record(make_record("training", "04_training", status=status), tmp_path / name)
+        content = {"decision": decision, "scorecard": {"checks": [check | {"status": one} for one in checks]}}
+        if decision:
+            (tmp_path / name / "publish.json").write_text(json.dumps(content))
+    html = render_index(tmp_path).read_text()
+    assert re.findall(r'<h2 id="(.)">', html) == ["g", "e", "f", "d", "c", "b", "a"]
+    assert "Those that need attention stand first" in html
+
+
 def test_an_empty_index_explains_what_to_do(tmp_path):
     assert "labkit run &lt;experiment&gt;" in render_index(tmp_path / "reports").read_text()
 

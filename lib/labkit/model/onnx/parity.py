@@ -38,6 +38,21 @@ class Parity:
         """Return the result as plain data."""
         return asdict(self)
 
+    def describe_served(self) -> str:
+        """Return in which form the model is served.
+
+        >>> Parity(1429, 4.46e-16, 1e-05, "").describe_served()
+        'served as an ONNX graph that differs from the pipeline by at most 4.5e-16 on 1,429 rows'
+        >>> Parity(0, None, 1e-05, "`deploy.onnx` is off").describe_served()
+        'served as scikit-learn pipeline, without an ONNX graph: `deploy.onnx` is off'
+        """
+        if not self.is_equal:
+            return f"served as scikit-learn pipeline, without an ONNX graph: {self.reason}"
+        return (
+            f"served as an ONNX graph that differs from the pipeline by at most {self.largest_difference:.1e} on "
+            f"{self.rows:,} rows"
+        )
+
 
 def prove_parity(
     model: Any, graph: Graph, frame: pd.DataFrame, *, tolerance: float, hard: pd.DataFrame | None = None

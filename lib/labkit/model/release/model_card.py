@@ -15,7 +15,6 @@ from labkit.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_wei
 from labkit.model.estimators.calibrated import Calibrated
 from labkit.model.estimators.class_codes import ClassCodes
 from labkit.model.estimators.target_transform import OnScale
-from labkit.model.evaluation.gate import describe_limits
 from labkit.model.evaluation.metrics import is_greater_better
 from labkit.model.evaluation.release_checks import list_release_checks
 from labkit.model.evaluation.true_values import describe_true_values
@@ -29,7 +28,6 @@ from labkit.model.release.performance import (
     list_threshold,
 )
 from labkit.names import escape
-from labkit.params.evaluation import Gate
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
@@ -113,7 +111,7 @@ def make_card(
             *list_periods(metrics, subject),
             *list_slices(metrics, subject),
             *list_groups(metrics),
-            *list_gate_checks(artifacts["gate"], params.evaluation.gate),
+            *list_gate_checks(artifacts["gate"]),
         ],
         "Ethical considerations": [deploy.ethical_considerations or write_missing("ethical_considerations"), ""],
         "Caveats and recommendations": [
@@ -282,14 +280,14 @@ def describe_method(split: Mapping[str, Any], subject: Subject) -> list[str]:
     return lines
 
 
-def list_gate_checks(gate: Mapping[str, Any], limits: Gate) -> list[str]:
+def list_gate_checks(gate: Mapping[str, Any]) -> list[str]:
     """Return the checks that decide whether the model may be published, with what is required of it and why."""
     failed = f"{SIGNS['issue']} **failed:**"
     checks = [
         f"- {SIGNS['passed'] if check['passed'] else failed} {check['name']}: {check['evidence']}."
         for check in gate["checks"]
     ]
-    return ["### Gate", "", describe_limits(limits), "", *checks, ""]
+    return ["### Gate", "", *([gate["limits"], ""] if gate.get("limits") else []), *checks, ""]
 
 
 def list_stage_checks(artifacts: Mapping[str, Mapping[str, Any]]) -> list[CheckResult]:

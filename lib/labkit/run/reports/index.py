@@ -1,5 +1,6 @@
 """The index page: every experiment with its result, its stages and their pages."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import isfinite, nan
 from pathlib import Path
@@ -10,14 +11,33 @@ from labkit.run.reports.line_plot import LinePlot, Series
 from labkit.run.reports.render import write_page
 from labkit.storage.atomic import parse_json
 
+WELL = ("finished", "cached")
+"""Status of a stage whose result stands."""
+PUBLISHED = ("published", "already champion")
+"""Decisions after which the latest release is in service."""
+
 
 def render_index(reports_dir: Path) -> Path:
     """Write `index.html` over the stage records and publish decisions in a reports folder; return its path."""
     folders = sorted(folder for folder in reports_dir.iterdir() if folder.is_dir()) if reports_dir.is_dir() else []
     experiments = [experiment for folder in folders if (experiment := load_experiment(folder))["stages"]]
+    experiments.sort(key=rank_attention)
     path = reports_dir / "index.html"
     write_page(path, "index.html.j2", experiments=experiments)
     return path
+
+
+def rank_attention(experiment: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return by what experiments are ordered: those that need attention first, others by their names.
+
+    First are those with a stage that failed, then those whose release was not published, then those with more failed
+    checks and warnings.
+    """
+    has_failed = any(stage["status"] not in WELL for stage in experiment["stages"])
+    decision = (experiment["decision"] or {}).get("decision")
+    statuses = [check["status"] for check in experiment["scorecard"]["checks"]]
+    counts = (-statuses.count("issue"), -statuses.count("warning"))
+    return (not has_failed, decision in PUBLISHED, *counts, experiment["name"])
 
 
 def load_experiment(folder: Path) -> dict[str, Any]:
