@@ -41,6 +41,15 @@ def test_output_that_is_explained(tmp_path: Path, task: str) -> None:
         assert found["base"] + sum(found["contributions"].values()) == pytest.approx(found["prediction"], rel=1e-9)
 
 
+def test_columns_that_determine_each_other_are_named(tmp_path: Path) -> None:
+    engine = open_engine(tmp_path / "release")
+    rows, explainer = engine.reader.convert(ROWS[:1]), make_explainer(tmp_path, engine)
+    assert "determined" not in json.loads(asyncio.run(explainer.answer(engine, rows)))
+    groups = [list(engine.reader.kinds)[:2]]
+    engine.facts["determined"] = groups
+    assert json.loads(asyncio.run(explainer.answer(engine, rows)))["determined"] == groups
+
+
 def test_release_without_background_is_not_explained(tmp_path: Path) -> None:
     engine = load_engine(write_release(tmp_path / "release", n_background=0), digest=None, version=1)
     with pytest.raises(RequestError, match=r"`deploy.background_rows` above 0, and promote the version") as caught:

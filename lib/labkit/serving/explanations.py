@@ -25,9 +25,11 @@ NO_BACKGROUND = (
 )
 ANSWER = (
     "id, which no log has; model as in the response to /predict; scale; background_rows and orders, how many were "
-    "used; and for each row the base value (mean prediction of the background rows), the prediction, the contribution "
-    "of each column, which with the base value add up to the prediction, and their standard errors. For classes, class "
-    "names the one whose probability is explained: the class of interest or, without one, the most probable class"
+    "used; determined, if there are any, groups of columns that follow from each other: they are replaced one by "
+    "one, so only the sum of their contributions means something; and for each row the base value (mean prediction of "
+    "the background rows), the prediction, the contribution of each column, which with the base value add up to the "
+    "prediction, and their standard errors. For classes, class names the one whose probability is explained: the class "
+    "of interest or, without one, the most probable class"
 )
 """What the response holds, for the document of the interface."""
 
@@ -74,5 +76,6 @@ def name_explanations(engine: Engine, found: Sequence[Explanation]) -> dict[str,
         "scale": "probability" if engine.facts.get("classes") else engine.facts.get("target"),
         "background_rows": found[0].n_background,
         "orders": found[0].n_orders,
+        **{name: engine.facts[name] for name in ("determined",) if engine.facts.get(name)},
         "explanations": [engine.name_explanation(one) for one in found],
     }

@@ -116,7 +116,7 @@ class Routes:
         }
         facts = {name: engine.facts[name] for name in told if name in engine.facts}
         known: dict[str, Any] = {"is_explained": engine.background is not None}
-        known |= {name: engine.facts[name] for name in ("question", "labels") if engine.facts.get(name)}
+        known |= {name: engine.facts[name] for name in ("question", "labels", "determined") if engine.facts.get(name)}
         if engine.facts["target"] in meanings:
             known["target_meaning"] = meanings[engine.facts["target"]]
         told_too = {**facts, **known, **columns, "example": engine.load_example()}

@@ -1,6 +1,11 @@
 """Sentences about related inputs: what cannot be told apart by replacing one column at a time."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from labkit.model.explanation.related_columns import RelatedColumns
+from labkit.model.explanation.shapley import Explanation, choose_output
+from labkit.model.explanation.telling_rows import TellingRow
 from labkit.params.subject import GENERIC, Subject
 from labkit.view.explanation_plots import name_input
 from labkit.view.prose import escape, join_names
@@ -18,6 +23,32 @@ def describe_determined(related: RelatedColumns, subject: Subject = GENERIC) -> 
         f"some of the {subject.rows} compared cannot exist, and how a contribution is divided among them means little: "
         "read their sum."
     )
+
+
+def describe_sums(
+    found: Mapping[TellingRow, Explanation], related: RelatedColumns, *, facts: Mapping[str, Any], subject: Subject
+) -> list[str]:
+    """Return what columns that determine each other contribute together to each single row: a lead and list items.
+
+    Parameters
+    ----------
+    found
+        Explanations by the row that they explain.
+    facts
+        Facts of the release, with its `classes` and the `positive` one.
+    """
+    classes, positive, lines = facts["classes"], facts["positive"], []
+    for telling, one in found.items():
+        place = choose_output(one.prediction, None if positive is None else classes.index(positive)) if classes else 0
+        by_name = dict(zip(one.columns, one.contributions[:, place], strict=True))
+        sums = [
+            f"{join_names([escape(name_input(name, subject)) for name in group])} together "
+            f"{sum(by_name[name] for name in group):+.3g}"
+            for group in related.determined
+        ]
+        lines += [f"- {telling.title}: {'; '.join(sums)}."] if sums else []
+    lead = "Columns that follow from each other are replaced one at a time here too, so only their sums mean something:"
+    return [lead, *lines] if lines else []
 
 
 def describe_correlated(related: RelatedColumns, subject: Subject = GENERIC) -> str:

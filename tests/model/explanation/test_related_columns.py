@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from labkit.model.explanation.related_columns import RelatedColumns, find_related
+from labkit.model.explanation.related_columns import RelatedColumns, find_related, make_determined_facts
+from labkit.model.explanation.shapley import explain_row
+from labkit.model.explanation.telling_rows import TellingRow
 from labkit.params.subject import Subject
-from labkit.view.related_inputs import describe_correlated, describe_determined
+from labkit.view.related_inputs import describe_correlated, describe_determined, describe_sums
 
 RANDOM = np.random.default_rng(0)
 N_ROWS = 400
@@ -52,3 +54,21 @@ def test_what_cannot_be_told_apart_is_stated() -> None:
     assert "some of the flights compared cannot exist" in sentence
     assert describe_correlated(related).startswith("Correlated inputs (rank correlation): `s1` with `s2` 0.88. Their")
     assert (describe_determined(RelatedColumns((), ())), describe_correlated(RelatedColumns((), ()))) == ("", "")
+
+
+def test_release_names_the_columns_that_determine_each_other() -> None:
+    assert make_determined_facts(make_rows(), KINDS, "America/New_York") == {
+        "determined": [["predict_at", "leaves", "minute"]]
+    }
+    assert make_determined_facts(make_rows()[["age", "total"]], {"age": "number", "total": "number"}, "UTC") == {}
+
+
+def test_sum_of_columns_that_determine_each_other_is_stated_for_each_row() -> None:
+    row, background = ({name: np.array([value]) for name in "abc"} for value in (3.0, 1.0))
+    found = explain_row(lambda columns: 2 * columns["a"] - columns["b"] + columns["c"], row, background)
+    facts, rows = {"classes": [], "positive": None}, {TellingRow("Typical", 0): found}
+    related = RelatedColumns((("a", "b"),), ())
+    lead, line = describe_sums(rows, related, facts=facts, subject=Subject("?"))
+    assert lead.endswith("so only their sums mean something:")
+    assert line == "- Typical: `a` and `b` together +2."
+    assert describe_sums(rows, RelatedColumns((), ()), facts=facts, subject=Subject("?")) == []

@@ -44,11 +44,33 @@ def find_related(rows: pd.DataFrame, kinds: Mapping[str, str], zone: str) -> Rel
     zone
         Time zone of the time of day.
     """
+    few, times, numbers = take_some(rows, kinds)
+    return RelatedColumns(find_determined(few, times, numbers, zone), tuple(find_pairs(few[numbers], STRONG)))
+
+
+def take_some(rows: pd.DataFrame, kinds: Mapping[str, str]) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Return the rows and columns that are compared, and which of the columns are times and which are numbers."""
     places = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).round().astype(int))
     names = [*kinds][:MOST_COLUMNS]
-    few = rows.iloc[places][names]
     times, numbers = ([name for name in names if kinds[name] == kind] for kind in ("time", "number"))
-    return RelatedColumns(find_determined(few, times, numbers, zone), tuple(find_pairs(few[numbers], STRONG)))
+    return rows.iloc[places][names], times, numbers
+
+
+def make_determined_facts(rows: pd.DataFrame, kinds: Mapping[str, str], zone: str) -> dict[str, list[list[str]]]:
+    """Return what a release says of its columns that determine each other; nothing if none do.
+
+    Parameters
+    ----------
+    rows, kinds, zone
+        As in `find_related`.
+
+    Returns
+    -------
+    dict
+        `determined`: groups of columns, as in `RelatedColumns`.
+    """
+    found = find_determined(*take_some(rows, kinds), zone)
+    return {"determined": [list(group) for group in found]} if found else {}
 
 
 def find_determined(rows: pd.DataFrame, times: list[str], numbers: list[str], zone: str) -> tuple[tuple[str, ...], ...]:

@@ -55,6 +55,11 @@ function showExplanation(answer, row) {
   find("orders").textContent = `Shapley values, estimated from ${answer.orders} orders of the columns, each by one of the ` +
     `${answer.background_rows} training rows. Columns that are related share what they contribute. They say what the ` +
     "model does, not what would happen if a value really changed.";
+  find("determined").textContent = (answer.determined ?? []).map((group) => {
+    const sum = group.reduce((total, name) => total + found.contributions[name], 0);
+    return `${group.map((name) => nameColumn(byName[name])).join(", ")} follow from each other, yet are replaced one by ` +
+      `one, so some of the rows compared cannot exist: read their sum, ${showSigned(sum)}. Change them together below.`;
+  }).join(" ");
   find("contributions").replaceChildren(...rows);
 }
 
