@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from labkit.artifacts import PLACES
+from labkit.checks import CheckResult
 from labkit.data.table_files import save_table
 from labkit.errors import ChampionError, ModelError, ParamsError, TrackingError
 from labkit.features.outcome_rates import PREDICT_AT
@@ -363,6 +364,7 @@ def test_page_says_first_how_good_the_model_is_and_what_was_required(root: Path,
     card.write_text("# Card\n\n## Model details\n")
     values = {"mean": 145.9, "smallest": 37.0, "lower_quarter": 87.2, "upper_quarter": 202.0, "largest": 310.0}
     content = {"metric": "mae", "rows": 110, "confidence": 0.95, "holdout": {"mae": mae}, "dummy": {"mae": 64.2}}
+    content |= {"checks": [CheckResult("LK505", "warning", "2.2 better").to_dict()]}
     write_json(data / PLACES["evaluation"], content | {"threshold": {}, "true_values": values})
     publish.write_decision(params, publish.Publication("published", ["✓ size: small"], 3, "a leak in Fare", []))
     page = (root / "reports" / params.experiment / "publish.html").read_text(encoding="utf-8")
@@ -371,8 +373,11 @@ def test_page_says_first_how_good_the_model_is_and_what_was_required(root: Path,
         for words in (
             "A leak in Fare.",
             "Holdout mae 41.4 [35.4, 47.9]",
-            "true values are 146 on average, half of them between 87 and 202",
             "dummy (best constant prediction) 64.2.",
+            "true values 146 on average, half of them between 87 and 202",
+            "What acting on it saves is not known",
+            "Checks of all stages and of this decision: 1 warning.",
+            "LK505 Gain over plain LightGBM: 2.2 better",
             "Required: a gain over the dummy above",
             "size: small",
             "Model details</h",

@@ -41,14 +41,13 @@ def test_it_holds_question_result_baselines_and_the_checks_of_all_stages(data: P
     card = make_scorecard(load_params("diabetes"), GATE, 2, [FIRST])
     assert card["question"].endswith("?")
     assert card["result"] == "holdout mae 41.4 [35.4, 47.9]"
-    assert card["measured_on"] == (
-        "110 holdout patients, with 95 % interval, in the unit of disease progression one year after baseline"
-    )
+    assert card["measured_on"] == "110 holdout patients, with 95 % interval"
+    assert card["scale"] == "", "of an earlier version of labkit"
     assert card["baselines"] == "dummy (best constant prediction) 64.2, plain LightGBM 43.6"
     assert card["limits"].startswith(
         "Required: a gain over the dummy above 5; against the champion, a loss of at most 1."
     )
-    assert card["costs"] == ""
+    assert card["costs"].startswith("What acting on it saves is not known")
     assert [check["code"] for check in card["checks"]] == ["LK205", "LK303", "LK505", "LK501"]
     assert card["counts"] == "3 warnings, 1 passed"
     assert card["versions"] == [FIRST, {"version": 2, "value": 41.3911, "low": 35.38, "high": 47.863}]
@@ -131,10 +130,12 @@ def test_true_values_stand_beside_an_error_in_their_unit(data: Path) -> None:
     values = {"mean": 145.9, "smallest": 37.0, "lower_quarter": 87.2, "median": 128.0, "upper_quarter": 202.0}
     write_json(data / PLACES["evaluation"], EVALUATION | {"true_values": values | {"largest": 310.0}})
     apply_overrides("diabetes", ["data.columns.target={unit: points}"])
-    assert make_scorecard(load_params("diabetes"), GATE, 1, [])["measured_on"] == (
-        "110 holdout patients, with 95 % interval; true values are 146 points on average, half of them between 87 and "
-        "202, all between 37 and 310"
+    assert make_scorecard(load_params("diabetes"), GATE, 1, [])["scale"] == (
+        "The target is `target`, true values 146 points on average, half of them between 87 and 202, all between 37 and 310."
     )
+    apply_overrides("diabetes", ["data.columns.target={description: progression}"])
+    shown = make_scorecard(load_params("diabetes"), GATE, 1, [])["scale"]
+    assert shown.startswith("The target is progression (`target`), true values 146 on average")
 
 
 def test_the_share_of_the_class_of_interest_stands_beside_the_metric(data: Path) -> None:

@@ -39,7 +39,7 @@ from labkit.stages import model_versions
 from labkit.stages.gate_checks import list_checks, list_comparisons
 from labkit.stages.last_change import describe_last_change
 from labkit.stages.result import DRY_RUN, KEPT, PUBLISHED, REFUSED, UNCHANGED
-from labkit.stages.scorecard import list_champion_versions, make_scorecard
+from labkit.stages.scorecard import capitalize_first, list_champion_versions, list_results, make_scorecard
 from labkit.storage.atomic import write_text
 from labkit.storage.digests import compute_digest
 
@@ -349,7 +349,7 @@ def write_decision(
     named = f"; this is version {version} of `{params.experiment}` in the registry" if version else ""
     decided = f"Decided on {render.format_time(datetime.now(UTC).isoformat())}{named}."
     headline = f"**{capitalize_first(done.headline)}.**"
-    summary = [headline, "", *list_results(scorecard), decided, scorecard.get("limits", ""), ""]
+    summary = [headline, "", *list_results(scorecard), decided, "", scorecard.get("limits", ""), ""]
     summary += [*(f"- {reason}." for reason in done.reasons), ""]
     # The page has its own title, so the card's headings move down one level.
     lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
@@ -368,22 +368,3 @@ def write_decision(
     )
     index.render_index(paths.find_reports_dir())
     return document
-
-
-def list_results(scorecard: Mapping[str, Any]) -> list[str]:
-    """Return how good the model is, compared with what, and what acting on it saves, as paragraphs."""
-    if "result" not in scorecard:
-        return []
-    measured = f"On {scorecard['measured_on']}; {scorecard['baselines']}."
-    costs = " ".join([scorecard["costs"], *scorecard["savings"]])
-    result = capitalize_first(scorecard["result"])
-    return [f"**{result}**. {measured}", "", *([costs, ""] if costs else [])]
-
-
-def capitalize_first(words: str) -> str:
-    """Return words with a capital letter first; names and units within them stay as they are.
-
-    >>> capitalize_first("look for a leak in Fare")
-    'Look for a leak in Fare'
-    """
-    return words[:1].upper() + words[1:]

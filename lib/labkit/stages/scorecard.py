@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.artifacts import CHECKED, PLACES
-from labkit.checks import CheckResult, describe_counts, mute, sort_by_weight
+from labkit.checks import SIGNS, CheckResult, describe_counts, mute, sort_by_weight
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.by_period import describe_spread
 from labkit.model.evaluation.gate import Check, describe_limits
@@ -18,6 +18,7 @@ from labkit.model.evaluation.main_result import (
     describe_baselines,
     describe_main_metric,
     describe_measured_rows,
+    describe_target_scale,
     find_unit_of,
 )
 from labkit.model.evaluation.method_checks import from_gate
@@ -82,6 +83,7 @@ def make_scorecard(
         "is_greater_better": is_greater_better(name),
         "result": describe_main_metric(params, evaluation),
         "measured_on": describe_measured_rows(params, evaluation),
+        "scale": describe_target_scale(params, evaluation),
         **describe_refit_of_release(data),
         "baselines": describe_baselines(params, evaluation),
         "costs": describe_costs(params, evaluation, subject),
@@ -128,11 +130,13 @@ def read_checks(content: Mapping[str, Any]) -> list[CheckResult]:
 
 
 def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subject) -> str:
-    """Return what acting on the predictions costs and saves, as sentences; empty unless the target has two classes."""
+    """Return what acting on the predictions costs and saves, or that this is not known, as sentences."""
     found, costs = evaluation.get("threshold") or {}, params.evaluation.costs
-    if costs is None and params.data.target.positive is not None:
+    if params.data.target.positive is None:
+        return "What acting on it saves is not known: costs can be declared of errors about two classes only."
+    if costs is None:
         return "What acting on it saves is not known: no costs are declared (`evaluation.costs`)."
-    if not found or costs is None:
+    if not found:
         return ""
     unit = f" {costs.unit}" if costs.unit else ""
     cheapest, other = sorted([("none", found["always_no"]), ("all", found["always_yes"])], key=lambda pair: pair[1])
@@ -155,3 +159,29 @@ def list_savings(params: Params, evaluation: Mapping[str, Any], subject: Subject
     if costs is None or not evaluation.get("threshold"):
         return []
     return [describe_declared_costs(costs), *describe_savings(evaluation.get("savings") or {}, costs, subject)]
+
+
+def list_results(scorecard: Mapping[str, Any]) -> list[str]:
+    """Return how good the model is, compared with what, and what acting on it saves, as paragraphs."""
+    if "result" not in scorecard:
+        return []
+    result = capitalize_first(scorecard["result"])
+    measured = f"On {scorecard['measured_on']}; {scorecard['baselines']}."
+    costs = " ".join([scorecard["costs"], *scorecard["savings"]])
+    doubts = [
+        f"- {SIGNS[one['status']]} {one['code']} {one['title']}: {one['evidence']}."
+        for one in scorecard["checks"]
+        if one["status"] in ("issue", "warning", "muted")
+    ]
+    counted = f"Checks of all stages and of this decision: {scorecard['counts']}."
+    paragraphs = [f"**{result}**. {measured} {scorecard['scale']}", costs, scorecard.get("refit", ""), counted]
+    return [line for text in paragraphs if text for line in (text, "")] + [*doubts, ""]
+
+
+def capitalize_first(words: str) -> str:
+    """Return words with a capital letter first; names and units within them stay as they are.
+
+    >>> capitalize_first("look for a leak in Fare")
+    'Look for a leak in Fare'
+    """
+    return words[:1].upper() + words[1:]

@@ -201,7 +201,7 @@ def test_card_shows_checks_that_need_attention_and_why_others_are_muted() -> Non
     assert shown[2] == "- 🔇 Drift between training and holdout (LK205): temp; muted: seasons of the year."
     assert len(shown) == 3
     (counts,) = [line for line in caveats if line.startswith("Checks of split, training, evaluation and release: ")]
-    assert ": 1 issue, 1 warning, 2 passed, 1 muted. The decision to publish has checks of its own" in counts
+    assert ": 1 issue, 1 warning, 2 passed, 1 muted. Features, explanation and the decision" in counts
 
 
 def test_card_shows_the_checks_of_training_and_release() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.metrics import IN_TARGET_UNIT
 from labkit.model.evaluation.true_values import describe_true_values
+from labkit.names import escape
 from labkit.params.experiment import Params
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.subject import Subject
@@ -34,16 +35,22 @@ def describe_main_metric(params: Params, evaluation: Mapping[str, Any]) -> str:
 
 
 def describe_measured_rows(params: Params, evaluation: Mapping[str, Any]) -> str:
-    """Return on which rows the metric was measured, how large or frequent their true values are, and its unit."""
-    name, target, subject = evaluation["metric"], params.data.target.column, Subject.from_params(params)
+    """Return on which rows the metric was measured and, of two classes, how frequent the class of interest is there."""
+    subject, found = Subject.from_params(params), evaluation.get("true_values") or {}
+    frequent = describe_true_values(found, subject) if "share" in found else ""
     counted = subject.count_rows(evaluation["rows"], kind="holdout")
-    found = describe_true_values(evaluation.get("true_values") or {}, subject, target=target)
-    is_without_unit = name in IN_TARGET_UNIT and not find_unit_of(name, params)
-    unit = f", in the unit of {subject.name_column(target)}" * is_without_unit
-    interval = f"with {format_share(evaluation['confidence'])} interval"
-    if params.data.target.task == "classification":
-        return ", ".join(filter(None, [counted, found, interval]))
-    return "; ".join(filter(None, [f"{counted}, {interval}{unit}", found]))
+    return ", ".join(filter(None, [counted, frequent, f"with {format_share(evaluation['confidence'])} interval"]))
+
+
+def describe_target_scale(params: Params, evaluation: Mapping[str, Any]) -> str:
+    """Return how large the true values of a number are, by which an error in its unit is judged, as a sentence."""
+    subject, target = Subject.from_params(params), params.data.target.column
+    found = evaluation.get("true_values") or {}
+    if "mean" not in found:
+        return ""
+    named = subject.columns[target].description if target in subject.columns else ""
+    of_target = f"{named} ({escape(target)})" if named else escape(target)
+    return f"The target is {of_target}, {describe_true_values(found, subject, target=target)}."
 
 
 def describe_baselines(params: Params, evaluation: Mapping[str, Any]) -> str:
@@ -60,6 +67,7 @@ def describe_baselines(params: Params, evaluation: Mapping[str, Any]) -> str:
 
 
 def describe_quality(params: Params, evaluation: Mapping[str, Any]) -> str:
-    """Return the main metric, the rows it was measured on and the baselines, as one sentence in Markdown."""
+    """Return the main metric, the rows it was measured on, the baselines and the scale of the target, in Markdown."""
     measured, baselines = describe_measured_rows(params, evaluation), describe_baselines(params, evaluation)
-    return f"**{describe_main_metric(params, evaluation)}** on {measured}; {baselines}."
+    scale = describe_target_scale(params, evaluation)
+    return f"**{describe_main_metric(params, evaluation)}** on {measured}; {baselines}. {scale}".strip()

@@ -48,7 +48,7 @@ def describe_true_values(found: Mapping[str, Any], subject: Subject = GENERIC, *
     --------
     >>> levels = dict(zip(LEVELS, [37.0, 87.2, 128.0, 202.0, 310.0], strict=True))
     >>> describe_true_values({"mean": 145.9, **levels})
-    'true values are 146 on average, half of them between 87 and 202, all between 37 and 310'
+    'true values 146 on average, half of them between 87 and 202, all between 37 and 310'
     >>> late = Subject("", "flight", "flights", {"1": "late"})
     >>> describe_true_values({"share": 0.151, "positive": "1"}, late)
     '15 % of them late'
@@ -65,7 +65,5 @@ def describe_true_values(found: Mapping[str, Any], subject: Subject = GENERIC, *
     mean, smallest, lower, upper, largest = format_column(
         found[name] for name in ("mean", "smallest", "lower_quarter", "upper_quarter", "largest")
     )
-    return (
-        f"true values are {mean}{after} on average, half of them between {lower} and {upper}, all between {smallest} "
-        f"and {largest}"
-    )
+    spread = f"half of them between {lower} and {upper}, all between {smallest} and {largest}"
+    return f"true values {mean}{after} on average, {spread}"

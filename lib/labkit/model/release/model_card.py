@@ -301,9 +301,9 @@ def list_open_checks(params: Params, checks: Sequence[CheckResult]) -> list[str]
     results = sort_by_weight(mute(checks, params.checks.mute))
     lines = [describe_check(one) for one in results if one.needs_attention or one.status == "muted"]
     counts = (
-        f"Checks of split, training, evaluation and release: {describe_counts(results)}. The decision to publish has "
+        f"Checks of split, training, evaluation and release: {describe_counts(results)}. Features, explanation and the "
+        "decision to publish have checks of their own, which the index of the reports counts too."
     )
-    counts += "checks of its own, which the index of the reports counts too."
     return ["### Checks", "", *lines, *([""] if lines else []), counts, ""]
 
 
