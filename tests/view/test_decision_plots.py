@@ -59,7 +59,7 @@ def test_every_metric_in_which_the_model_is_not_better_gets_a_sentence() -> None
 
 
 def test_sentences_tell_other_rows_from_another_model() -> None:
-    scores = pd.DataFrame({"flagged": [0.301, 0.233, 0.18], "predicted": [0.22, 0.191, 0.172]})
+    scores = pd.DataFrame({"flagged": [0.301, 0.233, 0.18], "mean probability": [0.22, 0.191, 0.172]})
     words = describe_scores(scores)
-    assert "It flags 30.1 % of these and 23.3 % of the holdout, because the rows differ." in words
-    assert "flags 18.0 % of the holdout: its mean probability is 0.172 there, that of the other model 0.191." in words
+    assert "of which it flags 30.1 %. On other rows, those of the holdout, it flags 23.3 %." in words
+    assert "flags 18.0 %: its mean probability there is 0.172, that of the first model 0.191." in words

@@ -50,6 +50,12 @@ def test_costs_name_the_threshold_and_what_it_saves() -> None:
     assert "flags 75 % of the rows, catches 100 % of the rows of class `yes` and is right in 67 %" in description
 
 
+def test_label_of_a_cost_covers_no_part_of_the_curve() -> None:
+    rising = pd.DataFrame({"threshold": np.linspace(0, 1, 50), "cost": np.linspace(0.2, 1.0, 50)})
+    assert evaluation_plots.find_free_end(rising, 0.9) == (0.0, "left"), "the curve passes above 0.9 on the right"
+    assert evaluation_plots.find_free_end(rising, 0.2) == (1.0, "right")
+
+
 def test_a_saving_whose_interval_includes_0_is_not_claimed() -> None:
     sure = replace(OUTCOME, saving=Interval(0.25, 0.1, 0.75))
     shown = evaluation_plots.describe_acting(sure, costs=COSTS)

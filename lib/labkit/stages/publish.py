@@ -351,8 +351,9 @@ def write_decision(
     headline = f"**{capitalize_first(done.headline)}.**"
     summary = [headline, "", *list_results(scorecard), decided, "", scorecard.get("limits", ""), ""]
     summary += [*(f"- {reason}." for reason in done.reasons), ""]
-    # The page has its own title, so the card's headings move down one level.
-    lines = [f"#{line}" if line.startswith("#") else line for line in card.read_text(encoding="utf-8").splitlines()]
+    # The page has a title and the question already: the card's own becomes its name, its headings move down one level.
+    _, *lines = card.read_text(encoding="utf-8").splitlines()
+    lines = ["## Model card", *(f"#{line}" if line.startswith("#") else line for line in lines)]
     page = "\n".join([*summary, *lines, ""])
     html = path.with_suffix(".html")
     pages = [(title, name) for title, name in index.list_page_links(html.parent) if name != html.name]

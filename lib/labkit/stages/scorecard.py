@@ -133,7 +133,7 @@ def describe_costs(params: Params, evaluation: Mapping[str, Any], subject: Subje
     """Return what acting on the predictions costs and saves, or that this is not known, as sentences."""
     found, costs = evaluation.get("threshold") or {}, params.evaluation.costs
     if params.data.target.positive is None:
-        return "What acting on it saves is not known: costs can be declared of errors about two classes only."
+        return "What acting on it saves is not known: costs can be declared only for two classes."
     if costs is None:
         return "What acting on it saves is not known: no costs are declared (`evaluation.costs`)."
     if not found:

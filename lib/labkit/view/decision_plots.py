@@ -94,13 +94,13 @@ def describe_scores(scores: pd.DataFrame) -> str:
         without the validation rows, for these and for the holdout rows; of the evaluated model for the holdout rows.
     """
     before, same, now = (format_share(share, 1) for share in scores["flagged"])
-    _, other, own = format_column(scores["predicted"])
+    _, other, own = format_column(scores["mean probability"])
     return (
-        "The threshold was chosen on the scores of a model that was fitted without the validation rows. It flags "
-        f"{before} of these and {same} of the holdout, because the rows differ. The evaluated model, which has learned "
-        f"from the validation rows too, flags {now} of the holdout: its mean probability is {own} there, that of the "
-        f"other model {other}. The threshold is not moved for that, as it would take the true values of the holdout; "
-        "costs and shares on this page are those of the evaluated model."
+        "The threshold was chosen on the scores of a model that was fitted without the validation rows, of which it "
+        f"flags {before}. On other rows, those of the holdout, it flags {same}. Another model on the same rows, the "
+        f"evaluated one, which has learned from the validation rows too, flags {now}: its mean probability there is "
+        f"{own}, that of the first model {other}. The threshold is not moved for that, as it would take true values of "
+        "the holdout; costs and shares on this page are those of the evaluated model."
     )
 
 

@@ -47,6 +47,10 @@ from labkit.view.style import (
 )
 
 MOST_POINTS = 500
+LABEL_HEIGHT = 0.12
+"""Height of a label beside a cost curve, as a fraction of the largest cost."""
+LABEL_ENDS = {"left": (0.0, 0.35), "right": (0.65, 1.0)}
+"""Thresholds that a label at either end covers."""
 LONGEST_SLICE, MOST_LINES = 44, 3
 """Characters of a line of a slice's label, and lines of one condition."""
 
@@ -74,7 +78,8 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subj
         for name, level in zip((f"acting on every {subject.row}", "acting on none"), levels, strict=True):
             if not np.isnan(level):
                 axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.4)
-                label_point(axes, name, (1, level), ha="right", offset=(0, 3), color=MUTED)
+                x, ha = find_free_end(curve, level)
+                label_point(axes, name, (x, level), ha=ha, offset=(0, 3), color=MUTED)
         axes.set(xlabel="threshold (predicted probability from which one acts)")
         axes.set(ylabel=f"cost per {subject.row}{f' ({costs.unit})' if costs.unit else ''}")
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.12 * max(find_ends(levels, curve["cost"])[1], 1e-12)))
@@ -82,6 +87,19 @@ def plot_costs(predictions: Predictions, outcome: Outcome, costs: Costs, *, subj
         tenths = np.searchsorted(full["threshold"], np.arange(11) / 10).clip(max=len(full) - 1)
         figure.table = full.iloc[np.unique(tenths)][["threshold", "cost"]]
         return figure
+
+
+def find_free_end(curve: pd.DataFrame, level: float) -> tuple[float, str]:
+    """Return where on the horizontal axis a label above a level hides nothing of a cost curve, and its alignment.
+
+    Parameters
+    ----------
+    curve
+        As `labkit.model.evaluation.threshold.compute_cost_curve` returns it.
+    """
+    above = curve["cost"].between(level, level + LABEL_HEIGHT * curve["cost"].max(), inclusive="neither")
+    hidden = {end: above[curve["threshold"].between(*span)].sum() for end, span in LABEL_ENDS.items()}
+    return (0.0, "left") if hidden["left"] < hidden["right"] else (1.0, "right")
 
 
 def plot_periods(frame: pd.DataFrame, metric: str, *, unit: str, confidence: float) -> Figure:

@@ -139,7 +139,7 @@ def test_scores_that_a_threshold_was_chosen_on_are_compared_with_those_it_is_app
     costs = Costs(false_positive=1, false_negative=4)
     found = threshold.compare_scores(chosen_on, apart, ours, threshold=0.2, costs=costs)
     assert found["rows"].tolist() == ["validation", "holdout", "holdout"]
-    assert found["predicted"].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 6], abs=0.02), "means of a beta(1, 2)"
+    assert found["mean probability"].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 6], abs=0.02), "means of a beta(1, 2)"
     assert found["flagged"].tolist() == [(one.y_proba[:, 1] >= 0.2).mean() for one in (chosen_on, apart, ours)]
-    assert found.loc[2, "cost"] == threshold.compute_costs(ours, 0.2, costs).mean()
-    assert found.loc[2, "true"] == ours.y_true.mean()
+    assert found.loc[2, "cost per row"] == threshold.compute_costs(ours, 0.2, costs).mean()
+    assert found.loc[2, "true share"] == ours.y_true.mean()

@@ -106,8 +106,8 @@ def compare_scores(
     Returns
     -------
     pandas.DataFrame
-        One row each: `rows`, `model`, the mean probability of the class of interest (`predicted`), its share (`true`),
-        the share that is `flagged`, and the `cost` per row.
+        One row each: `rows`, `model`, the `mean probability` of the class of interest, the `true share` of rows that
+        belong to it, the share that is `flagged`, and the `cost per row`.
     """
     without = "fitted without validation rows"
     scores = (("validation", without, chosen_on), ("holdout", without, apart), ("holdout", "evaluated", ours))
@@ -115,10 +115,10 @@ def compare_scores(
         {
             "rows": rows,
             "model": model,
-            "predicted": float(found.y_proba[:, found.positive].mean()),
-            "true": float((found.y_true == found.positive).mean()),
+            "mean probability": float(found.y_proba[:, found.positive].mean()),
+            "true share": float((found.y_true == found.positive).mean()),
             "flagged": float((found.y_proba[:, found.positive] >= threshold).mean()),
-            "cost": float(compute_costs(found, threshold, costs).mean()),
+            COST: float(compute_costs(found, threshold, costs).mean()),
         }
         for rows, model, found in scores
     )
