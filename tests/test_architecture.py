@@ -39,6 +39,7 @@ ALLOWED = {
         "model.onnx",
         "model.release",
         "params",
+        "run",
     },
     "model.release": {"features", "model.estimators", "model.evaluation", "model.onnx", "params", "storage"},
     "model.explanation": {"data.quality", "features", "model.evaluation", "model.release", "params"},

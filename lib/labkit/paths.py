@@ -23,6 +23,7 @@ EXPERIMENT_VARIABLE = "LABKIT_EXPERIMENT"
 WEBHOOK_VARIABLE = "LABKIT_ALERT_WEBHOOK"
 ORIGIN_VARIABLE = "LABKIT_ORIGIN"
 PARENT_VARIABLE = "LABKIT_PARENT_RUN_ID"
+CORES_VARIABLE = "LABKIT_CORES"
 TRACKING_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
@@ -199,6 +200,22 @@ def get_runner_address() -> str | None:
 def get_warm_address() -> str | None:
     """Return the socket of the process from which kernels are forked; empty: do not fork, None: the checkout's own."""
     return os.environ.get(WARM_VARIABLE)
+
+
+def get_most_cores() -> int | None:
+    """Return the largest number of cores to use, from `LABKIT_CORES`; None if it is not set.
+
+    Raises
+    ------
+    ParamsError
+        It is no whole number from 1 on.
+    """
+    named = os.environ.get(CORES_VARIABLE)
+    if not named:
+        return None
+    if not (named.isascii() and named.isdigit() and int(named)):
+        raise ParamsError(f"{CORES_VARIABLE} is {named!r}: set it to a whole number from 1 on, or unset it")
+    return int(named)
 
 
 def get_parent_run_id() -> str | None:

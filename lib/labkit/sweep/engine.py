@@ -9,18 +9,18 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Protocol
 
-from labkit.run.memory import find_total
+from labkit.run import capacity
 from labkit.sweep import worker
 from labkit.sweep.worker import Task
 
 STOP_SECONDS = 20
 """Time in which an interrupted node closes its records; then it is killed."""
-MEMORY_SHARE = 0.8
-"""Part of the memory that nodes may be expected to fill together."""
 
 
 class Engine(Protocol):
-    """What runs nodes; every method is called by one thread."""
+    """What runs nodes, `n_jobs` at a time at most; every method is called by one thread."""
+
+    n_jobs: int
 
     def has_room(self, task_bytes: int) -> bool:
         """Return whether one more node may start that is expected to need this memory."""
@@ -48,16 +48,15 @@ class LocalEngine:
 
     def __init__(self, n_jobs: int, *, most_bytes: int | None = None) -> None:
         self.n_jobs = n_jobs
-        self.most_bytes = int(find_total() * MEMORY_SHARE) if most_bytes is None else most_bytes
+        self.most_bytes = capacity.find_most_bytes() if most_bytes is None else most_bytes
         self.running: dict[int, tuple[ForkServerProcess, Task]] = {}
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([worker.__name__])
 
     def has_room(self, task_bytes: int) -> bool:
         """Return whether one more node may start; the first always may."""
-        tasks = self.list_tasks()
-        taken = sum(task.bytes_expected for task in tasks)
-        return not tasks or (len(tasks) < self.n_jobs and taken + task_bytes <= self.most_bytes)
+        running = [task.bytes_expected for task in self.list_tasks()]
+        return capacity.has_room(running, task_bytes, n_jobs=self.n_jobs, most_bytes=self.most_bytes)
 
     def list_tasks(self) -> list[Task]:
         """Return the nodes that are under way."""

@@ -15,6 +15,7 @@ from labkit import paths
 from labkit.errors import ParamsError, StageError, list_briefly
 from labkit.params.load import load_file
 from labkit.params.override import override_file
+from labkit.run.capacity import count_cores
 from labkit.run.dvc_yaml import FINGERPRINT
 from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir
 from labkit.run.kernels.session import Kernels
@@ -289,11 +290,6 @@ def perform(
         sweep.close_points()
         parent.status = "FAILED" if any(one.failure for one in progressions) else "FINISHED"
     return result
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def adopt_point(experiment: str, word: str, progress: Progress) -> None:

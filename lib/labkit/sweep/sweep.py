@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import paths
-from labkit.run.memory import GIGABYTE
+from labkit.run.capacity import USUAL_BYTES
+from labkit.run.core_share import share_cores
 from labkit.run.records import recovery
 from labkit.storage.atomic import parse_json
 from labkit.sweep.nodes import Node, compute_node_key, find_node_root, load_node, prepare_node
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 MOST_TRIES = 2
 """How often a node is started whose process is killed."""
-USUAL_BYTES = GIGABYTE
-"""Memory that a node is expected to need as long as no run of its stage was measured."""
 KIND = "sweep point"
 
 
@@ -157,6 +156,7 @@ class Sweep:
             paths.PARENT_VARIABLE: self.open_point(one).run_id,
             paths.ORIGIN_VARIABLE: str(paths.find_root()),
             "MLFLOW_TRACKING_URI": paths.get_tracking_uri(),
+            paths.CORES_VARIABLE: str(share_cores(self.engine.n_jobs)),
         }
         self.tries[key] = self.tries.get(key, 0) + 1
         self.under_way[key] = one

@@ -7,9 +7,10 @@ from the row itself and from outcomes that were known at its time, never from it
 estimators, so a model loads and predicts without PyCaret.
 """
 
-import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,9 @@ from labkit.model.training.cross_validation import (
     describe_error,
     fit_candidate,
     plan_folds,
-    score_all_folds,
     summarise_folds,
 )
+from labkit.model.training.fit_processes import FitsInTurn, FoldScore, Rows, count_processes, open_fits
 from labkit.model.training.own_candidates import ROWS_OF_TRIAL, collect_own, make_own
 from labkit.model.training.pycaret import find_engine, make_source
 from labkit.model.training.time_budget import Budget
@@ -130,35 +131,47 @@ def compare(
     propose = make_source(features, y_true, target=target, training=training, seed=seed)
 
     def make(model: str) -> Pipeline:
-        return (
+        candidates[model] = (
             make_own(model, added[model], features, y_true, target=target, training=training, seed=seed)
             if model in added
             else propose(model)
         )
+        return candidates[model]
 
     lines: list[dict[str, Any]] = []
-    seconds, candidates, by_fold = {}, {}, {}
-    for model in dict.fromkeys([*map(name_own, training.models), *added]):
-        started = time.monotonic()
-        source = "own" if model in added else find_engine(model, target, training.engine)
-        line: dict[str, Any] = {"model": model, "source": source}
-        try:
-            # The budget never interrupts the first candidate that is fitted besides the dummy: one must be available.
-            limit = budget if any(not one["error"] and one["model"] != DUMMY for one in lines) else None
-            if limit is not None:
+    seconds, by_fold, candidates = dict[str, float](), dict[str, np.ndarray](), dict[str, Pipeline]()
+    models = [*dict.fromkeys([*map(name_own, training.models), *added])]
+    in_turn = FitsInTurn(evaluated := Rows(features, y_true, target, folds))
+    n_processes = 1 if training.budget_seconds is not None else count_processes(len(features))
+    with open_fits(evaluated, n_processes=n_processes) as fits:
+        for model in models:
+            (in_turn if model in added else fits).plan(model, partial(make, model))
+        for model in models:
+            source, each = "own" if model in added else find_engine(model, target, training.engine), list[FoldScore]()
+            line: dict[str, Any] = {"model": model, "source": source}
+            try:
+                # The budget never interrupts the first candidate that is fitted besides the dummy: one is needed.
+                limit = budget if any(not one["error"] and one["model"] != DUMMY for one in lines) else Budget()
                 limit.check()
-            candidates[model] = make(model)
-            each = score_all_folds(candidates[model], features, y_true, target=target, folds=folds, budget=limit)
-            scores, by_fold[model] = summarise_folds(each), np.array([score[training.metric] for score in each])
-            if np.isnan(scores[training.metric]):
-                raise ModelError(f"{training.metric} is not defined on any fold: each has rows of only one class")
-            line |= {**scores, "error": ""}
-            on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
-        except Exception as error:  # whatever a library raises is recorded with the candidate
-            line["error"] = describe_error(error)
-            on_candidate(model, line["error"])
-        lines.append(line)
-        seconds[model] = time.monotonic() - started
+                if model in added:
+                    fits.finish()
+                with closing((in_turn if model in added else fits).list_scores(model)) as scored:
+                    for score in scored:
+                        each.append(score)
+                        score.check()
+                        if len(each) < len(folds):
+                            limit.check()
+                scores = summarise_folds([score.metrics for score in each])
+                by_fold[model] = np.array([score.metrics[training.metric] for score in each])
+                if np.isnan(scores[training.metric]):
+                    raise ModelError(f"{training.metric} is not defined on any fold: each has rows of only one class")
+                line |= {**scores, "error": ""}
+                on_candidate(model, f"{training.metric} {scores[training.metric]:.4g}")
+            except Exception as error:  # whatever a library raises is recorded with the candidate
+                line["error"] = describe_error(error)
+                on_candidate(model, line["error"])
+            lines.append(line)
+            seconds[model] = sum(score.seconds for score in each)
     frame = rank(pd.DataFrame(lines), training.metric)
     searches = {name: one.search for name, one in added.items() if one.search}
     return Comparison(

@@ -5,7 +5,7 @@ all its training rows, and only outcomes known by then are used for fitting; oth
 """
 
 import warnings
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ from labkit.errors import DataError, get_first_line
 from labkit.model.estimators.candidates import set_threads
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import compute_predictions
-from labkit.model.training.time_budget import Budget
 from labkit.params.own_calls import find_own_line, own_code
 from labkit.params.tables import Target
 from labkit.params.training import Training
@@ -83,56 +82,28 @@ def make_folds(
 
 
 def cross_validate(
-    candidate: Pipeline,
-    features: pd.DataFrame,
-    y_true: pd.Series,
-    *,
-    target: Target,
-    folds: Folds,
-    budget: Budget | None = None,
-) -> dict[str, float]:
-    """Return the mean and standard deviation of every metric over the folds; see `score_all_folds`."""
-    return summarise_folds(score_all_folds(candidate, features, y_true, target=target, folds=folds, budget=budget))
-
-
-def score_all_folds(
-    candidate: Pipeline,
-    features: pd.DataFrame,
-    y_true: pd.Series,
-    *,
-    target: Target,
-    folds: Folds,
-    budget: Budget | None = None,
-) -> list[dict[str, float]]:
-    """Return every metric in each of the folds.
-
-    Raises
-    ------
-    BudgetError
-        The time budget was used up before the last fold.
-    """
-    scores = []
-    for score in score_folds(candidate, features, y_true, target=target, folds=folds):
-        scores.append(score)
-        if budget is not None and len(scores) < len(folds):
-            budget.check()
-    return scores
-
-
-def score_folds(
     candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target, folds: Folds
-) -> Iterator[dict[str, float]]:
-    """Yield the metrics fold by fold, so that the caller may stop early."""
-    for number, (train, test) in enumerate(folds, 1):
-        try:
-            with own_code():
-                fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
-                predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
-            score = metrics.compute_metrics(predictions)
-        except Exception as error:  # whatever a library raises
-            error.add_note(f"in fold {number} of {len(folds)}")
-            raise
-        yield score
+) -> dict[str, float]:
+    """Return the mean and standard deviation of every metric over the folds."""
+    options: dict[str, Any] = {"target": target, "folds": folds}
+    return summarise_folds(
+        [score_fold(candidate, features, y_true, **options, number=number) for number in range(len(folds))]
+    )
+
+
+def score_fold(
+    candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target, folds: Folds, number: int
+) -> dict[str, float]:
+    """Return the metrics of a candidate in one fold; what is raised has a note that names the fold."""
+    train, test = folds[number]
+    try:
+        with own_code():
+            fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
+            predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
+        return metrics.compute_metrics(predictions)
+    except Exception as error:  # whatever a library raises
+        error.add_note(f"in fold {number + 1} of {len(folds)}")
+        raise
 
 
 def summarise_folds(scores: list[dict[str, float]]) -> dict[str, float]:
@@ -161,8 +132,14 @@ def fit_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series
     return candidate
 
 
+class FitFailedError(Exception):
+    """A fit in another process failed; the message is what `describe_error` returned there."""
+
+
 def describe_error(error: Exception) -> str:
     """Return an error's type and first line, and in which line of the user's own code and fold it occurred."""
+    if isinstance(error, FitFailedError):
+        return str(error)
     own = find_own_line(error)
     place = [f"at {own}"] if own else []
     return ", ".join([f"{type(error).__name__}: {get_first_line(error)}", *place, *getattr(error, "__notes__", [])])

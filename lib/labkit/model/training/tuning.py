@@ -4,9 +4,10 @@ No other module uses Optuna. The first trial is the unchanged candidate, so tuni
 Unpromising trials are pruned from the first fold on.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,23 @@ from labkit.model.estimators.target_transform import find_core
 from labkit.model.evaluation import metrics
 from labkit.model.training.comparison import Comparison
 from labkit.model.training.cross_validation import (
-    Folds,
+    FitFailedError,
     choose_rows,
     describe_error,
     plan_folds,
-    score_folds,
     summarise_folds,
 )
+from labkit.model.training.fit_processes import FoldScore, Rows, count_processes, open_fits
 from labkit.model.training.time_budget import Budget
 from labkit.params.own_calls import own_code
+from labkit.params.own_candidates import Search
 from labkit.params.tables import Target
 from labkit.params.training import DUMMY, Training
 from labkit.units import format_count
 
 Setting = bool | int | float | str
+N_RANDOM = 10
+"""Trials that are drawn at random, before others are proposed from their results: Optuna's default."""
 
 
 Space = Mapping[str, IntDistribution | FloatDistribution | CategoricalDistribution]
@@ -101,6 +105,26 @@ class Tuning:
     by_fold: list[np.ndarray] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """A trial to evaluate.
+
+    Attributes
+    ----------
+    candidate
+        Unfitted candidate with the proposed hyperparameters.
+    settings
+        The hyperparameters of the search space as the candidate has them.
+    error
+        Why they cannot be set; empty if they can.
+    """
+
+    trial: optuna.Trial
+    candidate: Pipeline
+    settings: dict[str, Any]
+    error: str = ""
+
+
 def find_tunable(comparison: Comparison) -> str | None:
     """Return the best candidate that has a search space; None if there is no such candidate."""
     board = comparison.frame
@@ -147,39 +171,35 @@ def tune(
     search = comparison.searches.get(model)
     space = {} if search else make_space(model, find_core(candidate[-1]))
     study = make_study(training.metric, seed)
-    lines, seconds, given, by_fold = [], [], [], []
-    for number in range(training.tuning_trials):
-        # Trial 0 always runs, because the others are compared with it.
-        if number and comparison.budget.is_used_up:
-            break
-        started = time.monotonic()
-        trial = ask(study, find_core(candidate[-1]), space, is_first=number == 0)
-        tried = clone(candidate)
-        shown, budget = (features, y_true), comparison.budget if number else Budget()
-        try:
-            with own_code():
-                settings = {} if number == 0 else dict(search(trial)) if search else trial.params
-                find_core(tried[-1]).set_params(**settings)
-        except Exception as error:  # of the user's search space
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            settings, line = {}, describe_failed(training.metric, 0, error)
-        else:
-            line = evaluate_trial(
-                study, trial, tried, shown, target=target, folds=folds, metric=training.metric, budget=budget
-            )
-        own = find_core(tried[-1]).get_params()
-        given.append(settings if search else {name: own[name] for name in space})
-        by_fold.append(np.array(line.pop("by_fold")))
-        lines.append({"trial": number, **line, **given[-1]})
-        seconds.append(time.monotonic() - started)
-        in_folds = f" after {format_count(line['folds'], 'fold')}" if line["state"] == "pruned" else ""
-        result = f"{training.metric} {line[training.metric]:.4g} ({line['state']}{in_folds})"
-        on_trial(number, line["error"] or result)
+    is_alone = search is not None or training.budget_seconds is not None
+    n_processes = 1 if is_alone else count_processes(len(features))
+    proposals, lines, seconds, by_fold = list[Proposal](), [], [], []
+    with open_fits(Rows(features, y_true, target, folds), n_processes=n_processes) as fits:
+        for number in range(training.tuning_trials):
+            # Trial 0 always runs, because the others are compared with it.
+            if number and comparison.budget.is_used_up:
+                break
+            # The first trials do not depend on the results of others, so they may all be evaluated side by side.
+            n_proposed = number + 1 if n_processes == 1 else min(max(number + 1, N_RANDOM), training.tuning_trials)
+            for other in range(len(proposals), n_proposed):
+                proposals.append(propose(study, candidate, space, search, is_first=other == 0))
+                if other and not proposals[-1].error:
+                    fits.plan(other, partial(clone, proposals[-1].candidate))
+            scores = fits.list_scores(number) if number else list_known_scores(comparison, model, training.metric)
+            budget = comparison.budget if number else Budget()
+            line = evaluate_trial(study, proposals[number], scores, len(folds), metric=training.metric, budget=budget)
+            by_fold.append(np.array(line.pop("by_fold")))
+            seconds.append(line.pop("seconds"))
+            lines.append({"trial": number, **line, **proposals[number].settings})
+            in_folds = f" after {format_count(line['folds'], 'fold')}" if line["state"] == "pruned" else ""
+            result = f"{training.metric} {line[training.metric]:.4g} ({line['state']}{in_folds})"
+            on_trial(number, line["error"] or result)
     frame = add_best(pd.DataFrame(lines), training.metric)
     best = int(frame["best_trial"].iloc[-1])
     chosen = clone(candidate)
-    find_core(chosen[-1]).set_params(**given[best])
-    return Tuning(model, frame.drop(columns="best_trial"), best, chosen, given[best], seconds, by_fold)
+    find_core(chosen[-1]).set_params(**proposals[best].settings)
+    frame = frame.drop(columns="best_trial")
+    return Tuning(model, frame, best, chosen, proposals[best].settings, seconds, by_fold)
 
 
 def make_space(model: str, estimator: BaseEstimator) -> Space:
@@ -195,7 +215,7 @@ def make_study(metric: str, seed: int) -> optuna.Study:
     try:
         return optuna.create_study(
             direction="maximize" if metrics.is_greater_better(metric) else "minimize",
-            sampler=optuna.samplers.TPESampler(seed=seed),
+            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=N_RANDOM),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0),
         )
     finally:
@@ -217,38 +237,71 @@ def contains(part: IntDistribution | FloatDistribution | CategoricalDistribution
     return isinstance(value, int | float) and part.low <= value <= part.high
 
 
+def propose(
+    study: optuna.Study,
+    candidate: Pipeline,
+    space: Space,
+    search: Search | None,
+    *,
+    is_first: bool,
+) -> Proposal:
+    """Return the next trial and the candidate with its hyperparameters, or why they cannot be set."""
+    trial = ask(study, find_core(candidate[-1]), space, is_first=is_first)
+    tried: Pipeline = clone(candidate)
+    core, error = find_core(tried[-1]), ""
+    try:
+        with own_code():
+            settings = {} if is_first else dict(search(trial)) if search else trial.params
+            core.set_params(**settings)
+    except Exception as failure:  # of the user's search space
+        settings, error = {}, describe_error(failure)
+    own = core.get_params()
+    return Proposal(trial, tried, settings if search else {name: own[name] for name in space}, error)
+
+
+def list_known_scores(comparison: Comparison, model: str, metric: str) -> Generator[FoldScore, None, None]:
+    """Yield the results of the candidate as it is, which are known from the comparison, fold by fold."""
+    values = comparison.by_fold[model].tolist()
+    for value in values:
+        yield FoldScore({metric: value}, comparison.seconds[model] / len(values))
+
+
 def evaluate_trial(
     study: optuna.Study,
-    trial: optuna.Trial,
-    candidate: Pipeline,
-    rows: tuple[pd.DataFrame, pd.Series],
+    proposal: Proposal,
+    scores: Generator[FoldScore, None, None],
+    n_folds: int,
     *,
-    target: Target,
-    folds: Folds,
     metric: str,
     budget: Budget,
 ) -> dict[str, Any]:
-    """Evaluate one trial on the folds, report the result to the study, and return the trial's row."""
-    scores: list[dict[str, float]] = []
+    """Report the results of a trial to the study, fold by fold until it is pruned, and return the trial's row."""
+    trial, found, seconds = proposal.trial, list[FoldScore](), 0.0
     state = optuna.trial.TrialState.COMPLETE
     try:
-        for score in score_folds(candidate, *rows, target=target, folds=folds):
-            scores.append(score)
-            trial.report(score[metric], len(scores) - 1)
-            if len(scores) < len(folds):
-                budget.check()
-            if len(scores) < len(folds) and trial.should_prune():
-                state = optuna.trial.TrialState.PRUNED
-                break
+        if proposal.error:
+            raise FitFailedError(proposal.error)
+        with closing(scores):
+            for score in scores:
+                seconds += score.seconds
+                score.check()
+                found.append(score)
+                trial.report(score.metrics[metric], len(found) - 1)
+                if len(found) < n_folds:
+                    budget.check()
+                if len(found) < n_folds and trial.should_prune():
+                    state = optuna.trial.TrialState.PRUNED
+                    break
     except Exception as error:  # whatever a library raises is recorded with the trial
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return describe_failed(metric, len(scores), error)
-    summary = summarise_folds(scores)
+        return describe_failed(metric, len(found), error) | {"seconds": seconds}
+    summary = summarise_folds([score.metrics for score in found])
     is_complete = state == optuna.trial.TrialState.COMPLETE
     study.tell(trial, summary[metric] if is_complete else None, state=state)
     means = {name: summary[name] for name in (metric, f"{metric}_std")}
-    by_fold = [score[metric] for score in scores]
-    return {"state": state.name.lower(), "folds": len(scores), **means, "error": "", "by_fold": by_fold}
+    by_fold = [score.metrics[metric] for score in found]
+    ended = {"state": state.name.lower(), "folds": len(found), **means, "error": ""}
+    return ended | {"by_fold": by_fold, "seconds": seconds}
 
 
 def describe_failed(metric: str, n_folds: int, error: Exception) -> dict[str, Any]:

@@ -1,0 +1,267 @@
+"""Candidates and trials evaluated in several processes: the same results as in one, whatever happens to a process."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from labkit.model.estimators import candidates
+from labkit.model.training import fit_processes, tuning
+from labkit.model.training.comparison import Comparison, compare
+from labkit.params.tables import Target
+from labkit.params.training import Training
+from labkit.run import capacity
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from tests.conftest import ROOT
+from tests.model.tables import make_timeline
+from tests.model.training.real_tables import CANCER, DIABETES, load
+
+CORES = sorted(os.sched_getaffinity(0))
+pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="on one core there is one process")
+
+
+@contextmanager
+def use_cores(n_cores: int) -> Iterator[None]:
+    """Allow this process no more cores."""
+    os.sched_setaffinity(0, CORES[:n_cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, CORES)
+
+
+@pytest.fixture(autouse=True)
+def _few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_processes, "FEWEST_ROWS", 100)
+
+
+def run(
+    features: pd.DataFrame, y_true: pd.Series, target: Target, training: Training, **more: Any
+) -> tuple[Comparison, tuning.Tuning]:
+    options = {"target": target, "training": training, "seed": 3, "timeline": make_timeline(len(features))}
+    compared = compare(features, y_true, **options, **more)
+    return compared, tuning.tune(compared, features, y_true, **options)
+
+
+def describe(found: tuple[Comparison, tuning.Tuning]) -> str:
+    """Return all results to their last digit; times are none."""
+    compared, tuned = found
+    frames = [frame.to_csv(float_format="%.17g") for frame in (compared.frame, tuned.frame)]
+    by_fold = {name: values.tolist() for name, values in compared.by_fold.items()}
+    trials = [values.tolist() for values in tuned.by_fold]
+    return "\n".join([*frames, repr((by_fold, trials, tuned.model, tuned.best, tuned.settings))])
+
+
+class Hasty(DummyClassifier):
+    """An estimator that some settings fail with."""
+
+    def __init__(self, C: float = 1.0) -> None:
+        super().__init__(strategy="prior")
+        self.C = C
+
+    def fit(self, X: object, y: object, sample_weight: object = None) -> "Hasty":
+        if self.C > 10:
+            raise ValueError(f"C is {self.C:.1f}")
+        return super().fit(X, y)
+
+
+def test_results_are_the_same_in_one_process_and_in_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More trials than are proposed at once, of which some are pruned and, of one model, some fail."""
+    failing = (lambda seed: Hasty(), None)
+    for name, target, models, metric in (
+        ("breast_cancer", CANCER, ("dummy", "lightgbm", "naive_bayes", "decision_tree"), "roc_auc"),
+        ("diabetes", DIABETES, ("naive_bayes", "linear", "dummy", "extra_trees"), "mae"),
+        ("breast_cancer", CANCER, ("linear", "dummy"), "log_loss"),
+    ):
+        if metric == "log_loss":
+            monkeypatch.setitem(candidates.ESTIMATORS, "linear", failing)
+        features, y_true, _ = load(name)
+        training = Training(models=models, metric=metric, folds=3, tuning_trials=14)
+        found = []
+        for n_cores in (1, 2):
+            with use_cores(n_cores):
+                found.append(run(features, y_true, target, training))
+        assert describe(found[0]) == describe(found[1])
+        states = set(found[1][1].frame["state"])
+        assert states == ({"complete", "failed"} if metric == "log_loss" else {"complete", "pruned"})
+        assert len(found[1][1].seconds) == 14
+        assert all(seconds > 0 for one in found for seconds in one[0].seconds.values())
+
+
+@pytest.mark.slow
+def test_no_estimator_depends_on_its_number_of_threads() -> None:
+    random = np.random.default_rng(0)
+    features = pd.DataFrame(random.normal(size=(12_000, 20))).add_prefix("x").round(2)
+    y_true = pd.Series(np.where(features["x0"] * features["x1"] + random.normal(size=12_000) > 0, "yes", "no"))
+    target = Target(column="y", task="classification", positive="yes")
+    models = ("lightgbm", "hist_gradient_boosting", "random_forest", "extra_trees", "gradient_boosting", "blend")
+    training = Training(models=models, metric="log_loss", folds=2, tuning_trials=4)
+    found = []
+    for n_cores in (1, 2):
+        with use_cores(n_cores):
+            found.append(run(features, y_true, target, training))
+    assert describe(found[0]) == describe(found[1])
+
+
+def test_on_one_core_and_with_little_memory_there_is_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fit_processes.count_processes(1_000) == len(CORES)
+    assert fit_processes.count_processes(99) == 1
+    own = psutil.Process().memory_info().rss
+    monkeypatch.setattr(capacity, "find_total", lambda: own * 2)
+    assert fit_processes.count_processes(1_000) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(fit_processes, "FEWEST_ROWS", 100)
+    features, y_true, _ = load("diabetes")
+    before, during = set(multiprocessing.active_children()), set[Any]()
+    with use_cores(1):
+        assert fit_processes.count_processes(1_000) == 1
+        training = Training(models=("dummy", "linear"), metric="mae", folds=2)
+        note = lambda *_: during.update(multiprocessing.active_children())  # noqa: E731
+        run(features, y_true, DIABETES, training, on_candidate=note)
+    assert during <= before
+
+
+class Dying(DummyRegressor):
+    """An estimator whose process is killed: always, or until a file exists."""
+
+    def __init__(self, path: str = "") -> None:
+        super().__init__()
+        self.path = path
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Dying":
+        assert multiprocessing.parent_process(), "not in the process of the tests"
+        if not self.path or not Path(self.path).exists():
+            if self.path:
+                Path(self.path).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(X, y)
+
+
+def test_candidate_whose_process_is_killed_has_failed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, y_true, _ = load("diabetes")
+    training = Training(models=("decision_tree", "linear", "dummy", "lightgbm"), metric="mae", folds=3)
+    monkeypatch.setitem(candidates.ESTIMATORS, "linear", (None, lambda seed: Dying()))
+    reported: list[str] = []
+    compared, _ = run(
+        features, y_true, DIABETES, training, on_candidate=lambda name, result: reported.append(f"{name} {result}")
+    )
+    error = (
+        "its process was killed (SIGKILL), also while no other ran: perhaps memory ran out, in fold 1 of 3: fewer rows "
+        "(training.most_rows) need less"
+    )
+    assert dict(zip(compared.frame["model"], compared.frame["error"], strict=True))["linear"] == error
+    assert reported[1] == f"linear {error}"
+    assert (compared.frame["error"] == "").sum() == 3
+    assert [one.split()[0] for one in reported] == ["decision_tree", "linear", "dummy", "lightgbm"]
+
+
+def test_process_that_is_killed_once_costs_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    features, y_true, _ = load("diabetes")
+    training = Training(models=("decision_tree", "linear", "dummy", "lightgbm"), metric="mae", folds=3)
+    found = []
+    for path in (tmp_path / "killed", tmp_path / "killed"):  # the second time, no process is killed
+        monkeypatch.setitem(candidates.ESTIMATORS, "linear", (None, lambda seed, path=path: Dying(str(path))))
+        found.append(describe(run(features, y_true, DIABETES, training)))
+    assert found[0] == found[1]
+    assert "killed" not in found[0]
+
+
+def test_warnings_are_shown_by_the_process_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, y_true, _ = load("breast_cancer")
+    monkeypatch.setitem(candidates.ESTIMATORS, "linear", (lambda seed: LogisticRegression(max_iter=1), None))
+    training = Training(models=("dummy", "linear"), metric="roc_auc", folds=2)
+    shown = []
+    for n_cores in (1, 2):
+        with use_cores(n_cores), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run(features, y_true, CANCER, training)
+        shown.append([(one.category, str(one.message)) for one in caught])
+    assert shown[0] == shown[1]
+    assert {category for category, _ in shown[1]} == {ConvergenceWarning}
+
+
+SCRIPT = """
+    import numpy as np, pandas as pd
+    from labkit.model.training import fit_processes
+    from labkit.model.training.comparison import compare
+    from labkit.params.tables import Target
+    from labkit.params.training import Training
+
+    if __name__ == "__main__":
+        random = np.random.default_rng(0)
+        features = pd.DataFrame(random.normal(size=(200_000, 40))).add_prefix("x")
+        training = Training(models=("random_forest", "extra_trees"), metric="mae", folds=2)
+        print("start", flush=True)
+        try:
+            compare(features, features["x1"] + features["x2"], target=Target(column="y", task="regression"),
+                    training=training, seed=0, on_candidate=print)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+            raise
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_after_an_interrupt_or_a_kill(how: signal.Signals, tmp_path: Path) -> None:
+    """A Ctrl-C reaches the whole process group; a kill only the process itself."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "lib")}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    ) as started:  # fmt: skip
+        below: list[psutil.Process] = []
+        for _ in range(600):
+            below = psutil.Process(started.pid).children(recursive=True)
+            if sum(one.cpu_times().user > 3 for one in below if one.is_running()) >= 2:  # both are fitting
+                break
+            time.sleep(0.1)
+        assert len(below) >= 3, "the processes have not started"
+        if how == signal.SIGINT:
+            os.killpg(started.pid, how)
+        else:
+            started.send_signal(how)
+        printed, errors = started.communicate(timeout=60)
+    assert started.returncode == (-how if how == signal.SIGKILL else 1 if "KeyboardInterrupt" in errors else None) or (
+        started.returncode == -signal.SIGINT
+    )
+    assert printed == ("start\ninterrupted\n" if how == signal.SIGINT else "start\n")
+    if how == signal.SIGINT:
+        assert errors.count("Traceback") == 1
+    gone, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive
+    assert len(gone) == len(below)
+
+
+def test_the_unchanged_candidate_is_not_fitted_again_as_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, y_true, _ = load("breast_cancer")
+    fitted: list[float] = []
+
+    class Counted(Hasty):
+        def fit(self, X: object, y: object, sample_weight: object = None) -> "Counted":
+            fitted.append(self.C)
+            return super().fit(X, y)
+
+    monkeypatch.setitem(candidates.ESTIMATORS, "linear", (lambda seed: Counted(), None))
+    training = Training(models=("linear",), metric="roc_auc", folds=3, tuning_trials=2)
+    with use_cores(1):
+        _, tuned = run(features, y_true, CANCER, training)
+    assert fitted.count(1.0) == 3
+    assert tuned.frame["folds"].tolist()[0] == 3
+    assert tuned.frame["state"].tolist()[0] == "complete"
