@@ -136,15 +136,16 @@ def compare(experiment: str, first: str, second: str, *, is_opened: bool, is_sha
     """Compare two runs of EXPERIMENT: params, data, code, metrics, checks, groups of rows.
 
     Also by how much the first is better than the second on the same holdout rows. RUN is a name listed by `labkit
-    runs`, `@last` for the latest finished run, or `@champion` for the run that made the champion; without names, these
-    two are compared. What is no longer stored of a run is listed as missing. A page with the curves of both is written
-    to reports/EXPERIMENT/comparison.html.
+    runs`, `@last` for the latest finished run, `@champion` for the run that made the champion, or `@point3` for a point
+    of the latest sweep; without names, the latest run is compared with the champion's. What is no longer stored of a
+    run is listed as missing. A page with the curves of both is written to reports/EXPERIMENT/comparison.html.
 
     With --shadow, the champion in service is compared with its challenger, on the logged rows that both predicted.
 
     \b
     labkit compare diabetes
     labkit compare diabetes @last 7940ee42      (the end of a name is enough)
+    labkit compare diabetes @point2 @champion   (of a sweep --until evaluation)
     labkit compare diabetes --open
     labkit compare diabetes --json
     labkit compare diabetes --shadow
@@ -154,10 +155,11 @@ def compare(experiment: str, first: str, second: str, *, is_opened: bool, is_sha
         return
     from labkit.run.pipeline.report_address import show_report
     from labkit.stages.run_comparison import compare_runs, write_comparison
+    from labkit.sweep.compared_point import find_compared_run
 
     try_to_close_gone(is_json=is_json)
     os.environ.update(paths.make_environment())
-    found = compare_runs(experiment, first, second)
+    found = compare_runs(experiment, first, second, find=find_compared_run)
     page = None if found.is_same_run else write_comparison(found)
     if is_json:
         console.print_json(found.to_dict() | {"page": page and paths.show_path(page)})

@@ -39,6 +39,8 @@ class ComparedRun:
     ----------
     role
         `@last`, `@champion (version 3)`, or empty.
+    started
+        When it started; empty for a point of a sweep that is not in the ledger.
     commit
         Commit of its code; None outside of git.
     changed
@@ -127,7 +129,8 @@ class RunComparison:
         """
         pairs = [("experiment", self.experiment)]
         for side, one in make_pair(self.first, self.second).items():
-            pairs.append((side, f"{one.run}{f' {one.role}' * bool(one.role)}, {show_time(one.started)}"))
+            when = f", {show_time(one.started)}" if one.started else ""
+            pairs.append((side, f"{one.run}{f' {one.role}' * bool(one.role)}{when}"))
         if self.is_same_run:
             return [*pairs, ("result", f"both are the same run: name another of `labkit runs {self.experiment}`")]
         codes = make_pair(self.first.describe_code(), self.second.describe_code())
@@ -169,7 +172,9 @@ class RunComparison:
         return {**document, "same_run": self.is_same_run, "same_data": self.has_same_data}
 
 
-def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
+def compare_runs(
+    experiment: str, first: str, second: str, *, find: Callable[[str, str], PastRun] = find_past_run
+) -> RunComparison:
     """Compare two runs of an experiment.
 
     Parameters
@@ -177,7 +182,9 @@ def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
     experiment
         Name of the experiment.
     first, second
-        Runs, as `labkit.stages.past_run.find_past_run` accepts them.
+        Runs, as `find` accepts them.
+    find
+        Returns a run of an experiment.
 
     Raises
     ------
@@ -187,7 +194,7 @@ def compare_runs(experiment: str, first: str, second: str) -> RunComparison:
         The record of a run is no longer in MLflow, or the store does not respond.
     """
     load_params(experiment)
-    return compare_pair(experiment, [find_past_run(experiment, word) for word in (first, second)])
+    return compare_pair(experiment, [find(experiment, word) for word in (first, second)])
 
 
 def compare_pair(experiment: str, runs: Sequence[PastRun], *, is_brief: bool = False) -> RunComparison:
