@@ -113,6 +113,7 @@ ALLOWED = {
         "storage",
     },
     "sweep": {
+        "artifacts",
         "model.evaluation",
         "params",
         "run",
