@@ -79,6 +79,15 @@ def test_contributions_are_named_as_people_know_the_columns() -> None:
     assert len(figure.table) == 2
 
 
+def test_columns_with_long_descriptions_keep_their_names() -> None:
+    long = ColumnMeaning(description="distance between the two airports as the crow flies")
+    subject = replace(SUBJECT, columns={**SUBJECT.columns, "distance": long})
+    labels: dict[str, Any] = {"scale": "probability", "n_rows": N_ROWS, "confidence": 0.95, "subject": subject}
+    figure = explanation_plots.plot_contributions(IMPORTANCE, most=3, **labels)
+    assert "distance" in [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert "…" not in draw(figure)
+
+
 def test_row_shows_values_in_their_units_and_adds_up() -> None:
     holdout = pd.DataFrame({**ROWS, "late": OURS.y_true, PREDICT_AT: pd.Timestamp("2013-09-01 14:00", tz="UTC")})
     holdout.loc[3, ["left", "carrier"]] = [1110.0, None]

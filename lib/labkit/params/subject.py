@@ -13,6 +13,9 @@ from labkit.params.experiment import Params
 from labkit.params.tables import ColumnMeaning
 from labkit.units import LARGEST_FIXED, format_clock, format_count
 
+LONGEST_NAMED = 38
+"""Characters of a label in which the description of a column is not cut."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -138,6 +141,27 @@ class Subject:
         'departure'
         """
         return (self.columns[name].description or name) if self.is_clock(name) else self.name_column(name)
+
+    def name_briefly(self, name: str, longest: int = LONGEST_NAMED, *, as_clock: bool = False) -> str:
+        """Return what a column holds, or its own name where that would have to be cut: for labels in a row.
+
+        Parameters
+        ----------
+        longest
+            Characters that a label has room for.
+        as_clock
+            Whether the label stands beside a value that is written as a time of the day where it is one.
+
+        Examples
+        --------
+        >>> texture = ColumnMeaning(description="standard deviation of grey values, mean", unit="levels")
+        >>> subject = Subject("", columns={"mean texture": texture})
+        >>> subject.name_briefly("mean texture"), subject.name_briefly("mean texture", 60)
+        ('mean texture (levels)', 'standard deviation of grey values, mean (levels)')
+        """
+        full = self.name_axis(name) if as_clock else self.name_column(name)
+        own = name if as_clock else self.add_unit(name, name)
+        return next((words for words in (full, own) if len(words) <= longest), name)
 
     def describe_column(self, name: str) -> str:
         """Return what a column holds, with its unit, as in `name_column`; empty if nothing is declared."""

@@ -56,7 +56,7 @@ OTHERS, LONGEST_VALUE = "other columns", 20
 
 
 def name_input(name: str, subject: Subject = GENERIC, *, as_clock: bool = False) -> str:
-    """Return what a raw column of the model holds, with its unit; also of the time that the params define.
+    """Return what a raw column of the model holds, with its unit, or its name; also of the time that params define.
 
     Next to a value that is written `as_clock`, times of a day have no unit.
 
@@ -66,7 +66,7 @@ def name_input(name: str, subject: Subject = GENERIC, *, as_clock: bool = False)
     is_named = name == PREDICT_AT and name not in subject.columns
     if is_named:
         return "time of the prediction"
-    return subject.name_axis(name) if as_clock else subject.name_column(name)
+    return subject.name_briefly(name, as_clock=as_clock)
 
 
 def name_output(label: Any, target: str, subject: Subject = GENERIC) -> str:
@@ -137,7 +137,7 @@ def plot_contributions(
         axes.barh(range(len(shown)), np.nan_to_num(keep_drawable(shown["size"])), color=BLUE, height=0.62)
         axes.hlines(range(len(shown)), keep_drawable(shown["low"]), keep_drawable(shown["high"]), color=INK, lw=1.6)
         finish_bars(
-            axes, [shorten_name(name, 34) for name in named], wrap_label(f"mean size of contribution ({scale})")
+            axes, [shorten_name(name, 38) for name in named], wrap_label(f"mean size of contribution ({scale})")
         )
         set_ticks(axes, 6)
         figure.table = shown.assign(column=named)
@@ -277,7 +277,7 @@ def plot_explanation(
             )
             label_point(axes, label, (outer, row), va="center", **side)
         axes.axvline(0, color=LINE, linewidth=1.2)
-        finish_bars(axes, [shorten_name(name, 44) for name in names], wrap_label(f"contribution to the {scale}"))
+        finish_bars(axes, [shorten_name(name, 50) for name in names], wrap_label(f"contribution to the {scale}"))
         low, high = min(float(ends.min()), 0.0), max(float(ends.max()), 0.0)
         if high > low:
             axes.set_xlim(low, high)
@@ -331,7 +331,7 @@ def plot_dependences(
         for axes, (name, table) in zip(panels, tables.items(), strict=False):
             for output, called in kept.items():
                 draw_dependence(axes, table[table["output"] == output], colors[called], name, subject)
-            axes.set_title(shorten_name(subject.name_axis(name), 30))
+            axes.set_title(shorten_name(subject.name_briefly(name, 30, as_clock=True), 30))
         for axes in panels[len(tables) :]:
             axes.remove()
         for axes in panels[:: min(2, len(tables))]:

@@ -215,9 +215,13 @@ def test_metrics_are_dvc_metrics(root: Path) -> None:
     assert metrics["low"] < metrics["holdout"] < metrics["high"]
     full = name_headline(metrics.pop("metric"))
     assert set(metrics) == set(full) - {"cost"}
-    written = subprocess.run(["dvc", "metrics", "show", "data/diabetes/evaluation/metrics.json"], cwd=root,
-                             env=environment, capture_output=True, text=True, check=True).stdout  # fmt: skip
-    assert max(map(len, written.splitlines())) <= 120
+    path = "data/diabetes/evaluation/metrics.json"
+    for command, width in ((("show", path), 120), (("diff", "--all", "--targets", path), 80)):
+        written = subprocess.run(
+            ["dvc", "metrics", *command], cwd=root, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        assert path in written
+        assert max(map(len, written.splitlines())) <= width
     logged = next(run for run in find_runs(root) if run.data.tags.get("labkit.stage") == "evaluation").data.metrics
     assert {name: logged[full[name]] for name in metrics} == metrics
 
