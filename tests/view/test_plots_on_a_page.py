@@ -58,7 +58,7 @@ def test_text_of_a_plot_can_be_read_on_a_phone(tmp_path: Path, visit: Visit) -> 
     page, _ = visit(write_plot(tmp_path), viewport={"width": 390, "height": 900})
     shown = page.locator("figure img").evaluate("image => image.getBoundingClientRect().width")
     drawn = style.save_svg(style.plot_bars({"a": 1}, title="t", fact="f", unit="kg"))
-    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", drawn)]
+    sizes = [float(size) for size in re.findall(r"font-size: ?([\d.]+)px", drawn)]
     assert min(*sizes, 9.5) * shown / (72 * style.WIDTH_INCHES) >= 9
     box = page.locator("figure > .scroll")
     assert box.evaluate("box => box.scrollWidth > box.clientWidth"), "the rest is reached by scrolling"

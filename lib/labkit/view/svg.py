@@ -19,6 +19,10 @@ NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 TAG = re.compile(r"<[^<>]+>")
 UNUSED = re.compile(r""" id="[A-Za-z.2]+_\d+(?:_[\da-f]+)?"| transform="rotate\(-0 [^"]*\)"|font-family: [^;"]+; ?""")
 DIGITS = re.compile(r"(\.\d\d)\d+")
+IDLE_SPACE = re.compile(r"(?<=[:;]) ")
+OUTLINE = re.compile(r' d="([^"]*)"')
+AROUND_COMMAND = re.compile(r" (?=[MLCQz])|(?<=[MLCQ]) | $")
+"""Spaces that the outline of a path can do without."""
 
 
 def theme_svg(drawn: str) -> str:
@@ -27,7 +31,9 @@ def theme_svg(drawn: str) -> str:
     Characters that XML does not allow are left out: with them nothing would be shown.
 
     >>> theme_svg('<svg><text id="text_1" style="fill: #1c2329">a&lt;b\\x01</text></svg>').split("</style>")[1]
-    '<rect width="100%" height="100%" style="fill: var(--c4)"/><text style="fill: var(--c0)">a&lt;b</text></svg>'
+    '<rect width="100%" height="100%" style="fill:var(--c4)"/><text style="fill:var(--c0)">a&lt;b</text></svg>'
+    >>> theme_svg('<svg><path d="M 0 1.239 L 5 2 z " style="fill: none; stroke: #0072b2"/></svg>').split("/>")[1]
+    '<path d="M0 1.23L5 2z" style="fill:none;stroke:#0072b2"'
     """
     legal = NO_XML.sub("", drawn[drawn.index("<svg") :])
     body = re.sub(r">\s*\n\s*<", "><", TAG.sub(lambda tag: shorten_tag(tag[0]), legal))
@@ -36,7 +42,7 @@ def theme_svg(drawn: str) -> str:
     opening, rest = body.split(">", 1)
     light, dark = (";".join(f"{VARIABLES[name]}:{color}" for name, color in theme.items()) for theme in (LIGHT, DARK))
     sheet = f":root{{{light};font-family:{FONTS}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    ground = f'<rect width="100%" height="100%" style="fill: var({VARIABLES[GROUND]})"/>'
+    ground = f'<rect width="100%" height="100%" style="fill:var({VARIABLES[GROUND]})"/>'
     return f"{opening}><style>{sheet}</style>{ground}{rest}"
 
 
@@ -45,6 +51,7 @@ def shorten_tag(tag: str) -> str:
     if "base64," in tag:
         return tag
     short = UNUSED.sub("", DIGITS.sub(r"\1", re.sub(r"\s*\n\s*", " ", tag)))
+    short = OUTLINE.sub(lambda found: f' d="{AROUND_COMMAND.sub("", found[1])}"', IDLE_SPACE.sub("", short))
     for color, variable in VARIABLES.items():
         short = short.replace(color, f"var({variable})")
     return short
