@@ -18,6 +18,7 @@ from labkit.errors import DataError, get_first_line
 from labkit.model.estimators.candidates import set_threads
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import compute_predictions
+from labkit.model.training.prepared_folds import PreparedFolds
 from labkit.params.own_calls import find_own_line, own_code
 from labkit.params.tables import Target
 from labkit.params.training import Training
@@ -92,14 +93,31 @@ def cross_validate(
 
 
 def score_fold(
-    candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series, *, target: Target, folds: Folds, number: int
+    candidate: Pipeline,
+    features: pd.DataFrame,
+    y_true: pd.Series,
+    *,
+    target: Target,
+    folds: Folds,
+    number: int,
+    prepared: PreparedFolds | None = None,
 ) -> dict[str, float]:
-    """Return the metrics of a candidate in one fold; what is raised has a note that names the fold."""
+    """Return the metrics of a candidate in one fold; what is raised has a note that names the fold.
+
+    Parameters
+    ----------
+    prepared
+        Folds that may be prepared already, for candidates of labkit's own, whose estimators do not change their input.
+    """
     train, test = folds[number]
     try:
         with own_code():
-            fitted = fit_candidate(clone(candidate), features.iloc[train], y_true.iloc[train])
-            predictions = compute_predictions(y_true.iloc[test], fitted, features.iloc[test], target)
+            rows = features.iloc[train], features.iloc[test]
+            if prepared is not None:
+                rows = prepared.prepare(number, candidate[0], rows, y_true.iloc[train])
+                candidate = Pipeline(candidate.steps[1:])
+            fitted = fit_candidate(clone(candidate), rows[0], y_true.iloc[train])
+            predictions = compute_predictions(y_true.iloc[test], fitted, rows[1], target)
         return metrics.compute_metrics(predictions)
     except Exception as error:  # whatever a library raises
         error.add_note(f"in fold {number + 1} of {len(folds)}")
@@ -121,7 +139,7 @@ def summarise_folds(scores: list[dict[str, float]]) -> dict[str, float]:
     return summary
 
 
-def fit_candidate(candidate: Pipeline, features: pd.DataFrame, y_true: pd.Series) -> Pipeline:
+def fit_candidate(candidate: Pipeline, features: Any, y_true: pd.Series) -> Pipeline:
     """Fit a candidate with all threads, and set it to predict with one thread.
 
     A forest sums its trees' votes in the order in which threads finish; with several threads, the last digits change

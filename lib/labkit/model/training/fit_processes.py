@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from labkit.model.estimators.candidates import set_threads
 from labkit.model.training.cross_validation import FitFailedError, Folds, describe_error, score_fold
+from labkit.model.training.prepared_folds import PreparedFolds
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.tables import Target
 from labkit.run import capacity
@@ -286,12 +287,13 @@ def evaluate_folds(connection: Connection, rows: Rows) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=end_with_parent, daemon=True).start()
     threadpool_limits(1)
+    prepared = PreparedFolds()
     while True:
         try:
             candidate, number = connection.recv()
         except EOFError:
             return
-        connection.send(evaluate_alone(candidate, rows, number))
+        connection.send(evaluate_alone(candidate, rows, number, prepared))
 
 
 def end_with_parent() -> None:
@@ -302,21 +304,22 @@ def end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def evaluate_alone(candidate: Pipeline, rows: Rows, number: int) -> FoldScore:
+def evaluate_alone(candidate: Pipeline, rows: Rows, number: int, prepared: PreparedFolds) -> FoldScore:
     """Return the result of a candidate in one fold, fitted with one thread, and what it warned of."""
     candidate = clone(candidate)
     set_threads(candidate[-1], 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        score = evaluate(candidate, rows, number)
+        score = evaluate(candidate, rows, number, prepared)
     return replace(score, warned=tuple((str(one.message), one.category, one.filename, one.lineno) for one in caught))
 
 
-def evaluate(candidate: Pipeline, rows: Rows, number: int) -> FoldScore:
+def evaluate(candidate: Pipeline, rows: Rows, number: int, prepared: PreparedFolds | None = None) -> FoldScore:
     """Return the result of a candidate in one fold."""
     started, found, error = time.monotonic(), dict[str, float](), ""
+    options: dict[str, Any] = {"target": rows.target, "folds": rows.folds, "number": number, "prepared": prepared}
     try:
-        found = score_fold(candidate, rows.features, rows.y_true, target=rows.target, folds=rows.folds, number=number)
+        found = score_fold(candidate, rows.features, rows.y_true, **options)
     except Exception as failure:  # whatever a library raises
         error = describe_error(failure)
     return FoldScore(found, time.monotonic() - started, error)
