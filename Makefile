@@ -27,7 +27,7 @@ install: .venv/installed  ## make .venv with the locked packages and this checko
 	@touch $@
 
 run: install  ## run the whole pipeline and show the results
-	@for experiment in $(EXPERIMENTS); do labkit run $$experiment || exit $$?; done
+	@labkit run $(EXPERIMENTS)
 
 test: install  ## run every test
 	python -m pytest

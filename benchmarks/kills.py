@@ -3,12 +3,15 @@
 python benchmarks/kills.py           200 kills, about an hour on two cores
 python benchmarks/kills.py 20 --seed 7 --in-a-row 4 --after 5
 python benchmarks/kills.py 200 --every 0.05 --busy 6    the runner, at each 50 ms of its first 10 s, on a busy machine
+python benchmarks/kills.py 20 --beside    beside a run of another experiment, which must not notice
 
 Each trial changes what the experiment computes, starts `labkit run`, kills one process of it (the runner, the kernels'
 server, a keeper, a kernel, a stage process) at a random moment, or several runs so one after another, and runs again.
 The data, predictions and metrics in place then must be byte for byte those of an undisturbed run, and still be so half
 a minute later (`--after`); ledger and MLflow must agree on every run. Their runners are forks of a process that has
 imported everything, so that none is killed before it does something; with `--every` they are programs.
+With `--beside`, a run of another experiment starts at the same moment; it has to finish with the same outputs. Half of
+the runs are not killed but interrupted.
 With `--every`, kernels are warm, so that their server has seconds to import, and every process of the
 checkout is examined, not only those below the runner when it was killed.
 
@@ -33,6 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from labkit.params.yaml_text import parse_written_yaml as parse_yaml
 from labkit.run.kernels import socket_dirs
 from labkit.storage.locks import open_lock, take_lock
 from mlflow import MlflowClient
@@ -47,6 +51,9 @@ from tests.run.small import STAGES, is_alive, load_ledger, make_small, start, st
 LONGEST_SECONDS = 2
 """How long something may outlive a kill."""
 FEWEST_TO_TELL = 100
+INTERRUPTED_SHARE = 0.5
+OTHER = "other"
+"""The experiment that runs beside the one that is killed."""
 SOURCES = {
     "eda": "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\ntime.sleep(0.3)",
     "wrangling": "time.sleep(0.5)",
@@ -111,9 +118,9 @@ def set_seed(root: Path, seed: int) -> None:
         path.write_text(json.dumps(notebook))
 
 
-def digest_outputs(root: Path) -> dict[str, str]:
+def digest_outputs(root: Path, experiment: str = "small") -> dict[str, str]:
     """Return the digest of every file that the stages wrote."""
-    folders = [root / "data" / "small" / stage for stage in STAGES]
+    folders = [root / "data" / experiment / stage for stage in STAGES]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -127,14 +134,14 @@ def check_ledger(root: Path) -> list[str]:
             if (kinds[run, "start"], kinds[run, "done"]) != (1, 1)]  # fmt: skip
 
 
-def check_tracked(root: Path) -> list[str]:
-    """Return where MLflow and the ledger disagree about runs."""
-    lines = load_ledger(root)
+def check_tracked(root: Path, experiment: str = "small") -> list[str]:
+    """Return where MLflow and the ledger disagree about the runs of an experiment."""
+    lines = [line for line in load_ledger(root) if line["run"].startswith(f"{experiment}-")]
     stages = {line["run"]: line["stage"] for line in lines if line["kind"] == "start"}
     ends = {line["run"]: line["outcome"] for line in lines if line["kind"] == "done"}
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("small")
-    found = client.search_runs([experiment.experiment_id], max_results=10_000)
+    tracked = client.get_experiment_by_name(experiment)
+    found = client.search_runs([tracked.experiment_id], max_results=10_000)
     statuses = {run.data.tags["labkit.run"]: run.info.status for run in found if "labkit.run" in run.data.tags}
     faults = [f"MLflow holds {run.info.run_name}, RUNNING" for run in found if run.info.status == "RUNNING"]
     faults += [f"MLflow holds {run}, which the ledger does not know" for run in statuses if run not in ends]
@@ -145,12 +152,14 @@ def check_tracked(root: Path) -> list[str]:
     return faults
 
 
-def expect_outputs(seed: int) -> dict[str, str]:
+def expect_outputs(seed: int, experiment: str = "small") -> dict[str, str]:
     """Return what an undisturbed run writes, which is compared with one at the start."""
     contents = {f"{stage}/numbers.json": json.dumps([stage, seed, *range(2000)]) for stage in STAGES}
     contents["features/predictions.csv"] = "\n".join(f"{n},{n * seed % 97}" for n in range(5000))
     contents["features/metrics.json"] = json.dumps({"mae": seed / 7})
-    return {f"data/small/{name}": hashlib.sha256(content.encode()).hexdigest() for name, content in contents.items()}
+    return {
+        f"data/{experiment}/{name}": hashlib.sha256(content.encode()).hexdigest() for name, content in contents.items()
+    }
 
 
 def kill_one(root: Path, *, longest_seconds: float, rng: random.Random, tally: Tally) -> str:
@@ -252,6 +261,50 @@ def run_again(root: Path, seed: int) -> list[str]:
     return faults
 
 
+def kill_beside(n: int, *, seed: int, folder: Path) -> Tally:
+    """Kill or interrupt `n` runs beside those of another experiment, and return what was seen."""
+    rng, tally = random.Random(seed), Tally()
+    root = make_small(folder / "checkout", experiments=("small", OTHER), **SOURCES)
+    begun = time.monotonic()
+    assert call_labkit(root, "run", "small", "--cold").returncode == 0
+    longest = 1.5 * (time.monotonic() - begun)
+    for trial in range(n):
+        changed = 1000 * (seed + 1) + trial
+        set_seed(root, changed)
+        pair = [start(root, "run", name, "--cold") for name in ("small", OTHER)]
+        killed = end_one(pair[0], longest_seconds=longest, rng=rng, tally=tally)
+        printed = [run.communicate(timeout=300) for run in pair]
+        faults = []
+        if pair[1].returncode:
+            faults.append(f"the other run ended with {pair[1].returncode}: {printed[1][1][-500:]}")
+        if digest_outputs(root, OTHER) != expect_outputs(changed, OTHER):
+            faults.append("other outputs of the other run")
+        stages = parse_yaml((root / "dvc.lock").read_bytes(), "dvc.lock")["stages"]
+        faults += [f"dvc.lock lacks {stage}@{OTHER}" for stage in STAGES if f"{stage}@{OTHER}" not in stages]
+        faults += run_again(root, changed) + check_tracked(root, OTHER)
+        if len(parse_yaml((root / "dvc.lock").read_bytes(), "dvc.lock")["stages"]) != 2 * (len(STAGES) + 1):
+            faults.append("dvc.lock lacks stages")
+        tally.faults += [f"seed {changed}: {fault}" for fault in faults]
+        print(f"seed {changed}: {killed}", *faults, flush=True)
+    return tally
+
+
+def end_one(run: "subprocess.Popen[str]", *, longest_seconds: float, rng: random.Random, tally: Tally) -> str:
+    """Kill one process of a run at a random moment, or interrupt the run, and describe in a line what was done."""
+    moment = rng.uniform(0, longest_seconds)
+    time.sleep(moment)
+    parts = list_parts(run.pid)
+    roles = sorted(role for role in parts if role != "other")
+    if not roles or rng.random() < INTERRUPTED_SHARE:
+        run.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
+        tally.killed["interrupted"] += 1
+        return f"interrupted after {moment:.1f} s"
+    role = rng.choice(roles)
+    rng.choice(parts[role]).send_signal(signal.SIGKILL)
+    tally.killed[role] += 1
+    return f"{role} killed after {moment:.1f} s"
+
+
 def kill_runs(n: int, *, in_a_row: int, seed: int, after_seconds: float, folder: Path) -> Tally:
     """Kill `n` runs and return what was seen."""
     rng, tally = random.Random(seed), Tally()
@@ -285,6 +338,7 @@ def main() -> None:
     parser.add_argument("n", nargs="?", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=float, default=0.0, help="Seconds by which each kill of a runner comes later.")
+    parser.add_argument("--beside", action="store_true", help="Kill beside a run of another experiment.")
     parser.add_argument("--busy", type=int, default=0, help="Processes that keep the machine busy, with --every.")
     parser.add_argument("--in-a-row", type=int, default=1, help="How many runs are killed before one may end.")
     parser.add_argument(
@@ -295,7 +349,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Of these runs alone, whatever others leave at the same time.
         os.environ["TMPDIR"] = tempfile.tempdir = folder
-        if words.every:
+        if words.beside:
+            tally = kill_beside(words.n, seed=words.seed, folder=Path(folder))
+        elif words.every:
             tally = kill_in_turn(words.n, every=words.every, n_busy=words.busy, folder=Path(folder))
         else:
             tally = kill_runs(
@@ -304,7 +360,7 @@ def main() -> None:
     killed = ", ".join(f"{role} {count}" for role, count in tally.killed.most_common())
     print(f"{words.n} kills ({killed}) in {(time.monotonic() - begun) / 60:.0f} min")
     print(f"{tally.n_left} processes left 2 s after a kill, {len(tally.faults)} faults")
-    if words.n >= FEWEST_TO_TELL and not words.every:
+    if words.n >= FEWEST_TO_TELL and not words.every and not words.beside:
         summary = (
             f"{words.n} runs killed at a random moment ({killed}), each run again: **{len(tally.faults)} faults**, "
             f"{tally.n_left} processes left 2 s after a kill. Verified each time: whether data, predictions and "

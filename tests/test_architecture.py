@@ -222,7 +222,7 @@ OWNERS = {
     "nbclient": {"run/notebook/executor.py", "run/verification/fresh_run.py"},
     "jupyter_client": {"run/kernels/provisioner.py"},
     "ipykernel": {"run/kernels/fork_server.py", "run/kernels/paced_stream.py"},
-    "dvc": {"run/pipeline/dvc_repo.py", "run/pipeline/dvc_remote.py", "run/pipeline/experiments.py"},
+    "dvc": {f"run/pipeline/{name}.py" for name in ("dvc_remote", "dvc_repo", "dvc_sharing", "experiments")},
     "nbdime": {"run/notebook/merge.py"},
     "nbconvert": {"run/reports/render.py"},
     "copier": {"project/template.py"},

@@ -11,7 +11,7 @@ from typing import Any
 
 import labkit
 import pytest
-from labkit.run.pipeline.run_lock import hold_checkout
+from labkit.run.pipeline.run_lock import hold_experiment
 
 from tests import preloaded
 from tests.conftest import LABKIT, SET_BY_LIBRARIES, call_in_process, make_environment
@@ -49,7 +49,7 @@ def describe(process: "subprocess.Popen[str]", root: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_waiting_run_looks_and_ends_as_the_program_does(root: Path, number: signal.Signals) -> None:
     seen = {}
-    with hold_checkout("small", report=print):
+    with hold_experiment("small", report=print):
         for name, start in START.items():
             options = {**PIPES, "stdin": subprocess.DEVNULL, "start_new_session": True}
             with start([LABKIT, "run", "small"], cwd=root / "params", env=make_environment(root), **options) as run:

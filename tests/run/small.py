@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,10 @@ emit(kind="finish", headline=f"{stage} done")
 """
 
 
-def make_small(folder: Path, *stages: str, store: Path | None = None, **sources: str) -> Path:
-    """Make a checkout with the experiment `small`, each stage reading what the one before wrote.
+def make_small(
+    folder: Path, *stages: str, store: Path | None = None, experiments: Sequence[str] = ("small",), **sources: str
+) -> Path:
+    """Make a checkout with the experiment `small`, or others, each stage reading what the one before wrote.
 
     Parameters
     ----------
@@ -51,14 +53,15 @@ def make_small(folder: Path, *stages: str, store: Path | None = None, **sources:
     for name in ("params", "notebooks", ".dvc"):
         (folder / name).mkdir(parents=True)
     content = (ROOT / "params" / "diabetes.yaml").read_text()
-    (folder / "params" / "small.yaml").write_text(content.replace("experiment: diabetes", "experiment: small"))
+    for name in experiments:
+        (folder / "params" / f"{name}.yaml").write_text(content.replace("experiment: diabetes", f"experiment: {name}"))
     for name in ("config", ".gitignore"):
         (folder / ".dvc" / name).write_text((ROOT / ".dvc" / name).read_text())
     (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text())
     (folder / "requirements.lock").write_text("nothing==1\n")
     for number, stage in enumerate(stages, 1):
         write_notebook(folder / "notebooks" / f"{number:02}_{stage}.ipynb", stage, sources.get(stage, "1 + 1"))
-    (folder / "dvc.yaml").write_text(make_pipeline(stages))
+    (folder / "dvc.yaml").write_text(make_pipeline(stages, experiments))
     if store:
         shutil.copy(store, folder / "mlflow.db")
     call_git(folder, "init", "-q")
@@ -79,9 +82,9 @@ def write_notebook(path: Path, stage: str, source: str) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
-def make_pipeline(stages: tuple[str, ...]) -> str:
+def make_pipeline(stages: tuple[str, ...], experiments: Sequence[str] = ("small",)) -> str:
     """Return a dvc.yaml of these stages in a row."""
-    lines = ["vars:", "- experiments: [small]", "stages:"]
+    lines = ["vars:", f"- experiments: [{', '.join(experiments)}]", "stages:"]
     lines += ["  fingerprint:", "    foreach: ${experiments}", "    do:", "      cmd: labkit stage fingerprint ${item}"]
     lines += [
         "      always_changed: true",

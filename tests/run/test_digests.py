@@ -20,7 +20,7 @@ from labkit.model.onnx import converters
 from labkit.model.release import bundle, skops_file
 from labkit.params.yaml_text import load_written_yaml
 from labkit.run import dvc_cache
-from labkit.run.pipeline import dvc_repo, outputs
+from labkit.run.pipeline import dvc_repo, dvc_sharing, outputs
 from labkit.storage.atomic import write_json
 
 from tests.conftest import make_checkout
@@ -450,7 +450,7 @@ def test_torn_list_of_readers_and_writers_stops_no_run(small: Path, content: byt
 def test_whole_list_of_readers_and_writers_is_left_to_dvc(small: Path) -> None:
     path = small / ".dvc/tmp/rwlock"
     path.write_text("{}")
-    dvc_repo.remove_torn_lock(path)
+    dvc_sharing.remove_torn_list(path)
     assert path.read_text() == "{}"
 
 

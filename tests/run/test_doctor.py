@@ -288,7 +288,7 @@ def test_killed_run_is_closed_before_anything_is_looked_at(checkout: Path) -> No
 
 def test_run_in_progress_is_reported_and_no_fault(checkout: Path) -> None:
     leave_run(checkout)
-    with run_lock.hold_checkout("x", report=print):
+    with run_lock.hold_experiment("x", report=print):
         found = find("locks")
         assert found.found.startswith(f"the run of x (process {os.getpid()}, since ")
         assert (found.remedy, find("unfinished runs").remedy) == ("", "")

@@ -79,6 +79,7 @@ def test_instances_have_the_attributes(repo: Repo, tmp_path: Path) -> None:
     store.engine.dispose()
     instances = {
         "Repo": repo,
+        "LockBase": repo.lock,
         "ProjectFile": load_file(repo, repo.index.stages[0].path),
         "StageCache": repo.stage_cache,
         "Stage": stage,

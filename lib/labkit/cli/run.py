@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,17 @@ import click
 from labkit import paths
 from labkit.cli.options import complete_experiment, complete_stage, json_option, make_setting_option
 from labkit.cli.show import try_to_close_gone
-from labkit.console import divert_output, echo, print_json, wrap_words
+from labkit.console import divert_output, echo, make_column, print_json, print_table, wrap_words
 from labkit.stages import builtin
-from labkit.units import format_count
+from labkit.units import format_count, format_duration
 
 if TYPE_CHECKING:
+    from labkit.run.parallel_runs import RunEnd
     from labkit.run.pipeline.progress import Line
 
 
 @click.command(short_help="Run what has changed, up to the published model.")
-@click.argument("experiment", shell_complete=complete_experiment)
+@click.argument("experiments", nargs=-1, required=True, metavar="EXPERIMENT...", shell_complete=complete_experiment)
 @make_setting_option("SECTION.FIELD=VALUE", "Change the params file; with --sample, for that run only.")
 @click.option("--until", metavar="STAGE", help="Stop after this stage.", shell_complete=complete_stage)
 @click.option(
@@ -31,12 +33,18 @@ if TYPE_CHECKING:
     metavar="N",
     help="Try N rows with less effort, in scratch only.",
 )
+@click.option(
+    "--jobs", "n_jobs", type=click.IntRange(1), metavar="N", help="Experiments at a time; by default, as many as cores."
+)
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
-@click.option("--no-wait", is_flag=True, help="Fail if another run of this checkout is under way.")
+@click.option("--no-wait", is_flag=True, help="Fail if another run of the experiment is under way.")
 @click.option("--locked", is_flag=True, help="Fail if the packages differ from requirements.lock.")
 @click.option("--json", "is_json", is_flag=True, help="Print result and checks as one JSON document.")
-def run(experiment: str, *, is_json: bool, **options: Any) -> None:
+def run(experiments: tuple[str, ...], *, n_jobs: int | None, is_json: bool, **options: Any) -> None:
     """Run the stages of EXPERIMENT that have changed, from raw tables to the published model.
+
+    Several experiments run at a time, each as by a command of its own, as long as the memory that they are expected to
+    need fits. If one fails, the others go on; the highest exit code counts.
 
     \b
     labkit run diabetes
@@ -44,11 +52,65 @@ def run(experiment: str, *, is_json: bool, **options: Any) -> None:
     labkit run diabetes --until training --force eda
     labkit run breast_cancer --sample 200          a quick trial, in scratch
     labkit run diabetes --json > run.json          progress goes to stderr
+    labkit run diabetes breast_cancer --jobs 2     two experiments at a time
     """
+    if options["sample"] and options["force"]:
+        raise click.UsageError("--sample runs every stage: leave out --force")
+    if len(experiments) > 1:
+        run_several(experiments, n_jobs=n_jobs, is_json=is_json, **options)
+        return
+    [experiment] = experiments
     # All that runs print for people, libraries included, leaves standard output to the document.
     with divert_output(is_json):
         lines = run_stages(experiment, **options)
     show_run(experiment, lines, options["sample"], is_json=is_json)
+
+
+def run_several(
+    experiments: tuple[str, ...], *, n_jobs: int | None, is_json: bool, settings: tuple[str, ...], **options: Any
+) -> None:
+    """Run several experiments at a time, print one line about each, and exit with the highest exit code."""
+    from labkit.params.load import load_file
+    from labkit.params.override import override_file
+    from labkit.run.parallel_runs import run_in_parallel
+    from labkit.run.pipeline import dvc_repo
+    from labkit.stages import own_stages
+
+    if repeated := [name for name, n in Counter(experiments).items() if n > 1]:
+        raise click.UsageError(f"{repeated[0]} is named twice")
+    # Before the first of them starts.
+    for experiment in experiments:
+        own_stages.check_own_stages(override_file(load_file(experiment), settings).params)
+        for word in filter(None, (options["until"], options["force"])):
+            dvc_repo.check_stage(word, dvc_repo.list_stages(experiment))
+    words = [word for setting in settings for word in ("-S", setting)]
+    for name, value in options.items():
+        given = [] if value is True else [str(value)]
+        words += [f"--{name.replace('_', '-')}", *given] if value else []
+    with divert_output(is_json):
+        ended = run_in_parallel(experiments, words, n_jobs=n_jobs)
+    if is_json:
+        print_json({"runs": [one.to_dict() for one in ended]})
+    else:
+        show_runs(ended)
+    sys.exit(max(one.exit_code for one in ended))
+
+
+def show_runs(ended: "list[RunEnd]") -> None:
+    """Print how each of several runs ended and what it led to, and where to look."""
+    from labkit.run.records import mlflow_store
+    from labkit.stages.result import Result
+
+    rows = []
+    for one in ended:
+        result = Result(**one.document["result"]) if one.document.get("result") else None
+        headlines = [line["headline"] for line in one.document.get("stages", []) if line["headline"]]
+        about = f"{result.verdict}: {result.quality}" if result else one.message or (headlines or [""])[-1]
+        rows.append((one.experiment, one.outcome, format_duration(one.seconds), about))
+    columns = (make_column("experiment", is_whole=True), make_column("ended", is_whole=True))
+    print_table((*columns, make_column("time", is_number=True, is_whole=True), "result"), rows)
+    echo(f"Reports:   {os.path.relpath(paths.find_reports_dir() / 'index.html')}")
+    echo(f"Tracking:  {mlflow_store.describe_viewing()}")
 
 
 def run_stages(
@@ -68,8 +130,6 @@ def run_stages(
 
     # Before heavy imports, so that an invalid file or setting is reported at once.
     params = override_file(load_file(experiment), settings).params
-    if sample and force:
-        raise click.UsageError("--sample runs every stage: leave out --force")
     from labkit.stages import own_stages
 
     own_stages.check_own_stages(params)

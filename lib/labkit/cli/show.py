@@ -45,7 +45,7 @@ def status(experiments: tuple[str, ...], verbose: bool, is_json: bool) -> None:
 
     try_to_close_gone(is_json=is_json)
     under_way = states.find_under_way()
-    found = states.find_statuses(experiments, is_under_way=bool(under_way))
+    found = states.find_statuses(experiments)
     shown = {one.experiment for one in found}
     watches = [one for one in describe_watches(now=datetime.now(UTC)) if one["experiment"] in shown]
     if is_json:

@@ -94,8 +94,9 @@ def is_interrupted(experiment: str) -> bool:
 
 def check_retrainings() -> CheckResult:
     """Check whether a retraining was killed before its end and is not under way again."""
-    found = sorted(path.parent.name for path in find_work_folder("*").parent.glob(f"*/{JOURNAL}"))
-    if not found or run_lock.find_holder() is not None:
+    begun = sorted(path.parent.name for path in find_work_folder("*").parent.glob(f"*/{JOURNAL}"))
+    found = [experiment for experiment in begun if run_lock.find_holder(experiment) is None]
+    if not found:
         return CheckResult("retrainings", "none was interrupted")
     remedy = f"`labkit retrain {found[0]}` continues it"
     return CheckResult("retrainings", f"interrupted: {', '.join(found)}", remedy)

@@ -189,11 +189,11 @@ def walk_checkout(root: Path) -> Iterator[Path]:
 
 
 def check_run_lock(path: Path) -> CheckResult:
-    """Check who holds the lock of the checkout, and DVC's own list of readers and writers."""
+    """Check who holds the locks of the checkout, and DVC's own list of readers and writers."""
     about = "locks"
-    holder = run_lock.find_holder()
-    if holder is not None:
-        return CheckResult(about, f"{run_lock.describe_holder(holder)} is under way")
+    if holders := run_lock.find_holders():
+        verb = "is" if len(holders) == 1 else "are"
+        return CheckResult(about, f"{run_lock.describe_holders(holders)} {verb} under way")
     try:
         content: Any = parse_json(path.read_bytes())
         entries = [one for held in content.values() for one in [held.get("write"), *held.get("read", [])] if one]
@@ -247,8 +247,9 @@ def check_runs(database: Path) -> CheckResult:
         )
     if not found:
         return CheckResult(about, "none")
-    if run_lock.find_holder() is not None:
-        return CheckResult(about, f"{len(found)} in MLflow, of the run that is under way")
+    if holders := run_lock.find_holders():
+        whose = "the run that is" if len(holders) == 1 else "the runs that are"
+        return CheckResult(about, f"{len(found)} in MLflow, of {whose} under way")
     remedy = f"not of `labkit run`: if nothing works on them any more, mlflow runs delete --run-id {found[0][0]}"
     return CheckResult(
         about, f"{len(found)} in MLflow: {list_briefly([str(name) for _, name in found], most=3)}", remedy

@@ -61,20 +61,18 @@ class ExperimentStatus:
 
 
 def find_under_way() -> str:
-    """Return a phrase about the run that is under way in this checkout; empty if none is."""
-    holder = run_lock.find_holder()
-    return "" if holder is None else run_lock.describe_holder(holder)
+    """Return a phrase about the runs that are under way in this checkout; empty if none is."""
+    holders = run_lock.find_holders()
+    return run_lock.describe_holders(holders) if holders else ""
 
 
-def find_statuses(experiments: Sequence[str] = (), *, is_under_way: bool) -> list[ExperimentStatus]:
+def find_statuses(experiments: Sequence[str] = ()) -> list[ExperimentStatus]:
     """Return the state of some experiments, or of all.
 
     Parameters
     ----------
     experiments
         Names of experiments; all if empty.
-    is_under_way
-        Whether a run is under way, which depends on the code fingerprint that it wrote when it began.
 
     Raises
     ------
@@ -87,7 +85,8 @@ def find_statuses(experiments: Sequence[str] = (), *, is_under_way: bool) -> lis
         for params in known:
             experiment = params.experiment
             dvc_repo.list_stages(experiment)
-            if not is_under_way:
+            # A run that is under way depends on the code fingerprint that it wrote when it began.
+            if run_lock.find_holder(experiment) is None:
                 builtin.perform_fingerprint(params, None)
             records = load_records(paths.find_reports_dir(experiment))
             stages = tuple(

@@ -90,6 +90,10 @@ def rewrite_lines(path: Path, choose: Callable[[Iterator[bytes]], Iterator[bytes
 
 
 def open_log(path: Path) -> TextIO:
-    """Open a log for watching a run: emptied first, written line by line, never used as a record."""
+    """Open a log for watching a run: emptied first, written line by line, never used as a record.
+
+    Another process may still write to it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("w", encoding="utf-8")
+    path.open("w").close()
+    return path.open("a", encoding="utf-8")

@@ -30,7 +30,9 @@ LONGEST_NAME_BYTES = 255
 
 
 @contextmanager
-def atomic_write(path: Path, *, n_bytes: int | None = None, mode: int | None = None) -> Iterator[Path]:
+def atomic_write(
+    path: Path, *, n_bytes: int | None = None, mode: int | None = None, is_flushed: bool = True
+) -> Iterator[Path]:
     """Yield a path to write to; it replaces `path` on success, and is removed on any error.
 
     A replaced file passes on its permissions; a new one gets those that the user's umask allows.
@@ -43,6 +45,8 @@ def atomic_write(path: Path, *, n_bytes: int | None = None, mode: int | None = N
         Size of the content, in bytes, if it is known; it is reported if the disk is full.
     mode
         Largest permissions of the file from its first byte on, also if it replaces one with more; None for the above.
+    is_flushed
+        Whether the content has to survive a crash of the machine, not only one of the process.
 
     Raises
     ------
@@ -57,9 +61,11 @@ def atomic_write(path: Path, *, n_bytes: int | None = None, mode: int | None = N
             if mode is None and path.is_file():
                 beside.chmod(path.stat().st_mode & 0o777 | 0o200)
             yield beside
-            sync(beside)
+            if is_flushed:
+                sync(beside)
             beside.replace(path)
-            sync(path.parent)
+            if is_flushed:
+                sync(path.parent)
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

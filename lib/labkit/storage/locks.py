@@ -20,8 +20,8 @@ def open_lock(path: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
-    """Lock an open file exclusively until it is closed.
+def take_lock(handle: int, *, is_waiting: bool = True, is_shared: bool = False) -> bool:
+    """Lock an open file until it is closed.
 
     The lock is `flock`, which the system releases when the process dies.
 
@@ -31,6 +31,8 @@ def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
         File descriptor.
     is_waiting
         Whether to wait for another holder.
+    is_shared
+        Whether to hold it beside others who share it, instead of alone.
 
     Returns
     -------
@@ -40,7 +42,8 @@ def take_lock(handle: int, *, is_waiting: bool = True) -> bool:
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+        fcntl.flock(handle, kind | (0 if is_waiting else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True

@@ -122,7 +122,7 @@ def hold_sweep(experiment: str, progress: Progress) -> AbstractContextManager[bo
     The lock file is outside of the folder of sweeps, which may be removed.
     """
     path = paths.find_root() / ".labkit" / f"sweep-{experiment}.lock"
-    return run_lock.hold_checkout(experiment, report=progress.show, command=COMMAND, path=path)
+    return run_lock.hold(path, experiment, report=progress.show, command=COMMAND)
 
 
 def check_sweep(experiment: str, request: SweepRequest, progress: Progress) -> tuple[list[Point], list[str]]:
@@ -156,7 +156,7 @@ def run_points(
     engine: "Engine",
 ) -> None:
     """Plan and run the points of a sweep, with an entry in the ledger."""
-    with run_lock.hold_checkout(experiment, report=progress.show, command=COMMAND):
+    with run_lock.hold_experiment(experiment, report=progress.show, command=COMMAND):
         recovery.close_gone(progress.show)
         progressions = plan(experiment, points, stages, is_search=request.n_trials is not None)
     asked = {"settings": list(request.settings)} | ({"optuna": request.n_trials} if request.n_trials else {})
@@ -308,7 +308,7 @@ def adopt_point(experiment: str, word: str, progress: Progress) -> None:
     load_file(experiment)
     result = load_result(experiment)
     row = result.find_row(word)
-    with run_lock.hold_checkout(experiment, report=progress.show, command="labkit sweep --adopt"):
+    with run_lock.hold_experiment(experiment, report=progress.show, command="labkit sweep --adopt"):
         file = load_file(experiment)
         if compute_params_digest(override_file(file, row.settings).params) != row.params:
             raise ParamsError(

@@ -93,14 +93,14 @@ def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_somebody_who_only_looks_is_nobody_to_wait_for(here: Path) -> None:
     printed: list[str] = []
-    with run_lock.hold_checkout("small", report=printed.append):
-        assert run_lock.find_holder()
-    assert run_lock.find_holder() is None
+    with run_lock.hold_experiment("small", report=printed.append):
+        assert run_lock.find_holder("small")
+    assert run_lock.find_holder("small") is None
     with ExitStack() as looking:
-        assert take_lock(looking.enter_context(open_lock(run_lock.find_lock_path())))
+        assert take_lock(looking.enter_context(open_lock(run_lock.find_lock_path("small"))))
         timer = Timer(0.2, looking.pop_all().close)
         timer.start()
-        with run_lock.hold_checkout("small", report=printed.append, is_waiting=False) as has_waited:
+        with run_lock.hold_experiment("small", report=printed.append, is_waiting=False) as has_waited:
             assert not has_waited
         timer.join()
     assert printed == []
@@ -109,12 +109,12 @@ def test_somebody_who_only_looks_is_nobody_to_wait_for(here: Path) -> None:
 @pytest.mark.fault
 def test_what_a_killed_holder_wrote_about_itself_is_not_believed(here: Path) -> None:
     facts = {"pid": 2**22 + 1, "experiment": "other", "since": "2026-11-24T10:11:12+00:00"}
-    run_lock.find_lock_path().parent.mkdir(exist_ok=True)
-    run_lock.find_lock_path().write_text(json.dumps(facts))
-    assert run_lock.find_holder() is None
-    with open_lock(run_lock.find_lock_path()) as handle:
+    run_lock.find_lock_path("small").parent.mkdir(exist_ok=True)
+    run_lock.find_lock_path("small").write_text(json.dumps(facts))
+    assert run_lock.find_holder("small") is None
+    with open_lock(run_lock.find_lock_path("small")) as handle:
         assert take_lock(handle)
-        assert run_lock.find_holder() == {}
+        assert run_lock.find_holder("small") == {}
     assert run_lock.describe_holder({}) == "another run of this checkout"
 
 
@@ -209,8 +209,8 @@ def test_lock_of_a_killed_run_is_free(root: Path, first: "subprocess.Popen[str]"
 HOLD = """
 import time
 from pathlib import Path
-from labkit.run.pipeline.run_lock import hold_checkout
-with hold_checkout("small", report=lambda line: print(line, flush=True)):
+from labkit.run.pipeline.run_lock import hold_experiment
+with hold_experiment("small", report=lambda line: print(line, flush=True)):
     with Path("held").open("a") as stream:
         stream.write("<")
         stream.flush()

@@ -72,7 +72,7 @@ def test_invalid_value_has_the_message_of_the_command_line(params_root: Path) ->
 def test_nothing_is_written_during_a_run(params_root: Path) -> None:
     field = find_field("diabetes", "training.folds")
     with (
-        run_lock.hold_checkout("diabetes", report=lambda _: None),
+        run_lock.hold_experiment("diabetes", report=lambda _: None),
         pytest.raises(LabkitError, match=r"^the run of diabetes \(process \d+, since .*\) is under way: wait for it"),
     ):
         write_field("diabetes", field, "7")

@@ -4,12 +4,10 @@
 `labkit.run.pipeline.stage_run`. What of DVC is undocumented: `labkit.run.upstream_internals`.
 """
 
-import json
 import logging
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
@@ -31,7 +29,7 @@ from labkit.params.yaml_text import load_plain
 from labkit.run import checkout, dvc_cache
 from labkit.run.dvc_yaml import FINGERPRINT, is_of, load_declarations
 from labkit.run.fingerprint import fingerprint_file
-from labkit.run.pipeline import outputs
+from labkit.run.pipeline import dvc_sharing, outputs
 from labkit.run.pipeline.locked_stages import DVC_LOCK, load_locked_stages
 from labkit.storage.disk import describe_full, is_full
 
@@ -110,13 +108,14 @@ def open_repo() -> Repo:
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     outputs.check_dvc_lock()
-    remove_torn_lock(paths.find_root() / ".dvc" / "tmp" / "rwlock")
+    dvc_sharing.remove_torn_list(paths.find_root() / ".dvc" / "tmp" / dvc_sharing.READERS_AND_WRITERS)
     try:
         repo = Repo(str(paths.find_root()))
     except DvcException as error:
         if fault := checkout.find_git_fault():
             raise ParamsError(f"{fault.found}: {fault.remedy}") from error
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
+    dvc_sharing.share(repo)
     repo.stage_cache = CheckedCache(repo)
     return repo
 
@@ -133,20 +132,6 @@ def look_at_repo() -> Iterator[Repo]:
         # DVC keeps its list of readers and writers there.
         repo.__dict__["tmp_dir"] = folder
         yield repo
-
-
-def remove_torn_lock(path: Path) -> None:
-    """Remove DVC's list of readers and writers if a killed process left it half-written, which DVC cannot handle."""
-    for _ in range(2):
-        try:
-            if isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
-                return
-        except FileNotFoundError:
-            return
-        except ValueError:
-            pass
-        time.sleep(0.2)  # a process may be writing it at this moment
-    path.unlink(missing_ok=True)
 
 
 def list_stages(experiment: str) -> list[str]:

@@ -141,7 +141,7 @@ def run_experiment(
     asked = names[: names.index(until) + 1] if until else names
     work = start_work(params, plain, progress, names=asked, kernels=kernels)
     packages = check_locked_packages(work, is_locked=request.is_locked)
-    with run_lock.hold_checkout(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited:
+    with run_lock.hold_experiment(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited:
         if write_settings(experiment, request.settings, progress) or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
         return run_work(work, packages, until=until, force=force)
@@ -270,7 +270,7 @@ def run_single_stage(
     # For a single kernel, a server that imports everything does not pay off unless one is running already.
     kernels = kernels or Kernels(is_cold=True)
     work = start_work(params, plain, progress, names=[stage], kernels=kernels, is_alone=True)
-    with run_lock.hold_checkout(experiment, report=progress.show) as has_waited:
+    with run_lock.hold_experiment(experiment, report=progress.show) as has_waited:
         if has_waited:
             work = start_work(load_params(experiment), plain, progress, names=[stage], kernels=kernels, is_alone=True)
         recovery.close_gone(progress.show)

@@ -20,6 +20,8 @@ from labkit.storage.atomic import write_text
 DVC_LOCK = "dvc.lock"
 SECTION = re.compile(r"^  (\S+):\n", re.MULTILINE)
 """The first line of a stage in dvc.lock."""
+NOT_MOVABLE = re.compile(r"^\S|[&*]id\d", re.MULTILINE)
+"""What is no stage of dvc.lock, or is bound to its place by an anchor."""
 
 
 def find_mark() -> Path:
@@ -53,6 +55,32 @@ def split_sections(content: bytes) -> dict[str, str]:
     starts = [*SECTION.finditer(stages)] if separator else []
     ends = [*(start.start() for start in starts[1:]), len(stages)][: len(starts)]
     return {start[1]: stages[start.start() : end] for start, end in zip(starts, ends, strict=True)}
+
+
+def sort_sections(content: str) -> str:
+    """Return dvc.lock with its stages grouped by experiment, whichever ran first; one that cannot be split as it is.
+
+    Parameters
+    ----------
+    content
+        The file as DVC writes it.
+
+    Examples
+    --------
+    >>> print(sort_sections("schema: '2.0'\\nstages:\\n  a@y:\\n    cmd: 1\\n  b@x:\\n    cmd: 2\\n"), end="")
+    schema: '2.0'
+    stages:
+      b@x:
+        cmd: 2
+      a@y:
+        cmd: 1
+    """
+    head, separator, stages = content.partition("\nstages:\n")
+    sections = split_sections(content.encode())
+    if "".join(sections.values()) != stages or NOT_MOVABLE.search(stages):
+        return content
+    names = sorted(sections, key=lambda name: name.partition("@")[2])
+    return "".join([head, separator, *(sections[name] for name in names)])
 
 
 def load_locked_stages(experiment: str) -> dict[str, Any] | None:

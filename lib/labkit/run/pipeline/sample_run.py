@@ -61,7 +61,7 @@ def run_sample(
         names = names[: names.index(dvc_repo.check_stage(until, names)) + 1]
     work = start_work(params, plain, progress, names=names, kernels=kernels, sample_rows=rows)
     packages = check_locked_packages(work, is_locked=request.is_locked)
-    with run_lock.hold_checkout(experiment, report=progress.show, is_waiting=request.is_waiting):
+    with run_lock.hold_experiment(experiment, report=progress.show, is_waiting=request.is_waiting):
         settings = [*limit_effort(load_params(experiment), request.settings), *request.settings]
         with try_settings(experiment, settings, progress):
             work = start_work(load_params(experiment), plain, progress, names=names, kernels=kernels, sample_rows=rows)

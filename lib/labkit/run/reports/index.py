@@ -10,6 +10,7 @@ from labkit.run.records.stage_record import load_records
 from labkit.run.reports.line_plot import LinePlot, Series
 from labkit.run.reports.render import write_page
 from labkit.storage.atomic import parse_json
+from labkit.storage.locks import hold_lock
 
 WELL = ("finished", "cached")
 """Status of a stage whose result stands."""
@@ -19,6 +20,13 @@ PUBLISHED = ("published", "already champion")
 
 def render_index(reports_dir: Path) -> Path:
     """Write `index.html` over the stage records and publish decisions in a reports folder; return its path."""
+    # Otherwise a run could replace the index of a later one by what it has read before.
+    with hold_lock(reports_dir.parent / ".labkit" / "index.lock"):
+        return write_index(reports_dir)
+
+
+def write_index(reports_dir: Path) -> Path:
+    """Write the index as `render_index` does, while no other process writes it."""
     folders = sorted(folder for folder in reports_dir.iterdir() if folder.is_dir()) if reports_dir.is_dir() else []
     experiments = [experiment for folder in folders if (experiment := load_experiment(folder))["stages"]]
     experiments.sort(key=rank_attention)

@@ -167,8 +167,8 @@ def write_field(experiment: str, field: FormField, entered: str) -> str:
     ParamsError
         The value is not valid; the file is left unchanged.
     LabkitError
-        A run is under way, which reads the file.
+        A run of the experiment is under way, which reads the file.
     """
-    holding = run_lock.hold_checkout(experiment, report=lambda _: None, is_waiting=False, command="the board for")
+    holding = run_lock.hold_experiment(experiment, report=lambda _: None, is_waiting=False, command="the board for")
     with holding:
         return apply_overrides(experiment, [make_setting(field, entered)])

@@ -1,4 +1,4 @@
-"""The state that the board shows: of each stage, and of the run that is under way.
+"""The state that the board shows: of each stage, and of the runs that are under way.
 
 Which stages are stale comes from `labkit.stages.status`, which takes seconds; what is running now comes from the
 ledger, which takes none.
@@ -50,7 +50,7 @@ class BoardStage:
 
 @dataclass(frozen=True)
 class BoardState:
-    """One experiment on the board; `under_way` is a phrase about the run of this checkout, empty if there is none."""
+    """One experiment on the board; `under_way` is a phrase about the runs of this checkout, empty if there are none."""
 
     experiment: str
     stages: tuple[BoardStage, ...]
@@ -72,11 +72,10 @@ def find_board_state(experiment: str) -> BoardState:
     ParamsError
         The experiment is unknown, or its params file or dvc.yaml is not valid.
     """
-    under_way = find_under_way()
-    [status] = find_statuses([experiment], is_under_way=bool(under_way))
+    [status] = find_statuses([experiment])
     after, pages = list_producers(experiment), list_pages_of(experiment)
     stages = tuple(make_stage(one, after.get(one.stage, ()), pages.get(one.stage, "")) for one in status.stages)
-    return update_state(BoardState(experiment, stages, under_way))
+    return update_state(BoardState(experiment, stages, find_under_way()))
 
 
 def make_stage(status: StageStatus, after: tuple[str, ...], page: str) -> BoardStage:
