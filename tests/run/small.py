@@ -147,6 +147,25 @@ def load_ledger(root: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+CHANGING = {"run", "at", "pid", "process_started", "seconds", "parent", "tracked", "peak_bytes", "store", "mlflow_run_id",
+            "started", "ended", "others", "n_others"}  # fmt: skip
+"""What differs in the records of two runs that do the same; also what else in the checkout is not in git."""
+
+
+def strip_changing(content: Any) -> Any:
+    """Return plain data without what is different each time."""
+    if isinstance(content, dict):
+        return {key: strip_changing(value) for key, value in content.items() if key not in CHANGING}
+    return [strip_changing(one) for one in content] if isinstance(content, list) else content
+
+
+def strip_ledger(root: Path, experiment: str) -> list[Any]:
+    """Return the lines of an experiment's runs, and the records that they name, without what is different each time."""
+    lines = [line for line in load_ledger(root) if line.get("run", "").startswith(f"{experiment}-")]
+    read = [json.loads((root / line["path"]).read_text()) if line["kind"] == "recorded" else line for line in lines]
+    return [strip_changing(one) for one in read]
+
+
 def find_done(root: Path) -> dict[str, dict[str, Any]]:
     """Return the last `done` of each stage, that of the whole run under `run`."""
     lines = load_ledger(root)

@@ -9,17 +9,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from labkit.params.yaml_text import load_written_yaml
 from labkit.run import doctor
+from labkit.run.child_run import ChildRun
+from labkit.run.notebook.step import follow
 from labkit.run.pipeline import dvc_repo, dvc_sharing, run_lock
 from labkit.view.board.state import find_board_state
 
 from tests.conftest import call_in_process, call_labkit, make_environment
 from tests.preloaded import DVC
-from tests.run.small import load_ledger, make_small, start, started, wait_until
+from tests.run.small import load_ledger, make_small, start, started, strip_ledger, wait_until
 
 EXPERIMENTS = ("small", "other")
 WAIT = """
@@ -97,6 +98,21 @@ def test_both_are_shown_and_what_changes_the_checkout_waits_for_both(
 
 
 @pytest.mark.slow
+def test_run_that_a_notebook_starts_waits_for_its_own_experiment_only(
+    root: Path, first: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABKIT_ROOT", str(root))
+    (root / "go-other").touch()
+    assert follow(ChildRun(["run", "other", "--force", "eda"])) == 0
+    assert "waiting" not in capsys.readouterr().out
+    same = ChildRun(["run", "small", "--force", "eda"])
+    printed = wait_until(same.read_new)
+    assert printed.startswith(f"waiting for the run of small (process {first.pid}, since ")
+    (root / "go-small").touch()
+    assert follow(same) == 0
+
+
+@pytest.mark.slow
 def test_run_waits_for_what_changes_the_whole_checkout(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_ROOT", str(root))
     for name in EXPERIMENTS:
@@ -141,15 +157,6 @@ def digest_tree(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
-CHANGING = ("run", "at", "pid", "process_started", "seconds", "parent", "tracked", "peak_bytes", "store")
-
-
-def strip_ledger(root: Path, experiment: str) -> list[dict[str, Any]]:
-    """Return the lines of an experiment's runs in the ledger without what is different each time."""
-    lines = [line for line in load_ledger(root) if line["run"].startswith(f"{experiment}-")]
-    return [{key: value for key, value in line.items() if key not in CHANGING} for line in lines]
-
-
 @pytest.mark.slow
 def test_two_that_start_at_the_same_moment_leave_what_they_leave_in_turn(tmp_path: Path, store: Path) -> None:
     """Also dvc.lock, in whichever order they end."""
@@ -165,6 +172,7 @@ def test_two_that_start_at_the_same_moment_leave_what_they_leave_in_turn(tmp_pat
     assert digest_tree(at_once) == digest_tree(in_turn)
     for name in EXPERIMENTS:
         assert strip_ledger(at_once, name) == strip_ledger(in_turn, name)
+        assert len(strip_ledger(at_once, name)) > 10
     begun = [line["run"] for line in load_ledger(at_once) if line["kind"] == "start"]
     assert len(set(begun)) == len(begun) == 6
 
