@@ -16,7 +16,7 @@ from labkit.stages import builtin
 from labkit.units import format_count, format_duration
 
 if TYPE_CHECKING:
-    from labkit.run.parallel_runs import RunEnd
+    from labkit.run.pipeline.parallel_runs import RunEnd
     from labkit.run.pipeline.progress import Line
 
 
@@ -72,8 +72,8 @@ def run_several(
     """Run several experiments at a time, print one line about each, and exit with the highest exit code."""
     from labkit.params.load import load_file
     from labkit.params.override import override_file
-    from labkit.run.parallel_runs import run_in_parallel
     from labkit.run.pipeline import dvc_repo
+    from labkit.run.pipeline.parallel_runs import run_in_parallel
     from labkit.stages import own_stages
 
     if repeated := [name for name, n in Counter(experiments).items() if n > 1]:

@@ -23,6 +23,7 @@ from tests.preloaded import DVC
 from tests.run.small import load_ledger, make_small, start, started, strip_ledger, wait_until
 
 EXPERIMENTS = ("small", "other")
+SHARED = ((".", "dvc.lock"), (".dvc/tmp", "rwlock"))
 WAIT = """
 root = pathlib.Path(os.environ["LABKIT_ROOT"])
 (root / f"began-{experiment}").touch()
@@ -144,7 +145,11 @@ def test_end_of_one_run_is_not_that_of_the_other(
         assert second.returncode == 0, printed
     assert list_locked(root) == name_stages("other") | {"fingerprint@small"}
     (root / "go-small").touch()
+    half = [root / folder / f".{name}.{first.pid}-0a1b2c3d.part" for folder, name in SHARED]
+    for path in half:
+        path.touch()
     assert call_labkit(root, "run", "small", "--cold").returncode == 0
+    assert [path for path in half if path.exists()] == ([] if number == signal.SIGKILL else half)
     assert list_locked(root) == name_stages(*EXPERIMENTS)
     ends = {line["run"]: line["outcome"] for line in load_ledger(root) if line["kind"] == "done"}
     assert set(ends) == {line["run"] for line in load_ledger(root) if line["kind"] == "start"}

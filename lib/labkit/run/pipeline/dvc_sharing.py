@@ -68,11 +68,13 @@ class QueuedLock(LockBase):  # type: ignore[misc]
 class WholeFiles(LocalFileSystem):  # type: ignore[misc]
     """The local file system, on which the files that runs share are replaced as a whole."""
 
+    open_in_place = LocalFileSystem.open
+
     def open(self, path: str, mode: str = "r", **options: Any) -> AbstractContextManager[Any]:
         """Open a file; dvc.lock and the list of readers and writers are in place once they are closed."""
         if "w" in mode and Path(path).name in (DVC_LOCK, READERS_AND_WRITERS):
             return write_whole(Path(path))
-        opened: AbstractContextManager[Any] = super().open(path, mode, **options)
+        opened: AbstractContextManager[Any] = self.open_in_place(path, mode, **options)
         return opened
 
 

@@ -19,7 +19,7 @@ from labkit.storage.atomic import PART, find_writer
 from labkit.storage.locks import hold_lock
 
 GONE = "process gone"
-SWEPT = ("data", "reports", "params", ".labkit")
+SWEPT = ("data", "reports", "params", ".labkit", ".dvc/tmp")
 OLD_SECONDS = 3600
 """Age at which a leftover of an unknown process is removed if nothing is running."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from labkit.run import capacity
-from labkit.run.parallel_runs import expect_bytes
+from labkit.run.pipeline.parallel_runs import expect_bytes
 from labkit.run.records.stage_record import StageRecord, save_record
 
 from tests.conftest import call_in_process, call_labkit

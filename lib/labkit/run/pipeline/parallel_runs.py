@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.console import echo
+from labkit.console import echo, make_console
 from labkit.run import capacity
 from labkit.run.kernels import process_tree
 from labkit.run.records.stage_record import load_records
 
 CHUNK_BYTES = 65_536
+NARROWEST = 40
+"""Columns that a run may use, at least."""
 LOOK_SECONDS = 0.5
 """How often to look for a child that has ended while a process that it left keeps its output open."""
 MESSAGE = "labkit: "
@@ -69,7 +71,7 @@ class ParallelRun:
         self.bytes_expected = expect_bytes(experiment)
         self.started = time.monotonic()
         self.printed = tempfile.TemporaryFile()  # noqa: SIM115
-        columns = max(40, os.get_terminal_size().columns - len(prefix)) if sys.stdout.isatty() else 120
+        columns = max(NARROWEST, make_console().width - len(prefix))
         environment = {**paths.copy_environment(), "NO_COLOR": "1", "COLUMNS": str(columns), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
             [str(Path(sys.executable).with_name("labkit")), "run", experiment, "--json", *arguments],
@@ -143,7 +145,7 @@ def run_in_parallel(experiments: Sequence[str], arguments: Sequence[str], *, n_j
                     name = waiting.pop(0)
                     running.append(ParallelRun(name, arguments, prefix=f"{name:<{width}} | "))
                     selector.register(running[-1].progress, selectors.EVENT_READ, running[-1])
-                for one in follow(selector, running):
+                for one in print_new(selector, running):
                     running.remove(one)
                     ended[one.experiment] = one.end()
         finally:
@@ -151,7 +153,7 @@ def run_in_parallel(experiments: Sequence[str], arguments: Sequence[str], *, n_j
     return [ended[experiment] for experiment in experiments]
 
 
-def follow(selector: selectors.BaseSelector, running: Sequence[ParallelRun]) -> list[ParallelRun]:
+def print_new(selector: selectors.BaseSelector, running: Sequence[ParallelRun]) -> list[ParallelRun]:
     """Print what is new, and return the runs that have ended."""
     gone = [one for one in running if one.process.poll() is not None]
     ready = {key.data for key, _ in selector.select(LOOK_SECONDS)}
@@ -167,6 +169,6 @@ def stop_all(selector: selectors.BaseSelector, running: Sequence[ParallelRun]) -
     for one in left:
         one.stop()
     while left:
-        for one in follow(selector, left):
+        for one in print_new(selector, left):
             left.remove(one)
             one.end()
