@@ -18,6 +18,7 @@ from tests.run.small import is_alive, load_ledger, make_small, start, wait_until
 EXPERIMENTS = ("small", "other")
 FAIL = 'if experiment == "other":\n    raise ValueError("no rows")'
 MEET = """
+emit(kind="metrics", metrics={"cores": int(os.environ["LABKIT_CORES"])})
 root = pathlib.Path(os.environ["LABKIT_ROOT"])
 (root / f"began-{experiment}").touch()
 while len(list(root.glob("began-*"))) < 2:
@@ -51,6 +52,8 @@ def test_both_run_at_the_same_time_and_have_a_line_each(make: Callable[[str], Pa
     for name in EXPERIMENTS:
         assert re.search(rf"^{name} \| eda          ran  .* eda done$", done.stdout, re.MULTILINE)
         assert re.search(rf"^{name} +finished +\S+ s +wrangling done *$", done.stdout, re.MULTILINE)
+        record = json.loads((root / "reports" / name / "01_eda.json").read_text())
+        assert record["metrics"]["cores"] == max(1, capacity.count_cores() // 2)
     assert done.stdout.count("Tracking: ") == 1
     assert list_ends(root) == dict.fromkeys(EXPERIMENTS, "finished")
 

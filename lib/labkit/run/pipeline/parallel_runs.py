@@ -20,6 +20,7 @@ from typing import Any
 from labkit import paths
 from labkit.console import echo, make_console
 from labkit.run import capacity
+from labkit.run.core_share import share_cores
 from labkit.run.kernels import process_tree
 from labkit.run.records.stage_record import load_records
 
@@ -66,13 +67,14 @@ class RunEnd:
 class ParallelRun:
     """One run under way, whose progress is printed line by line behind the name of its experiment."""
 
-    def __init__(self, experiment: str, arguments: Sequence[str], *, prefix: str) -> None:
+    def __init__(self, experiment: str, arguments: Sequence[str], *, prefix: str, n_cores: int) -> None:
         self.experiment, self.prefix, self.line, self.message = experiment, prefix, b"", ""
         self.bytes_expected = expect_bytes(experiment)
         self.started = time.monotonic()
         self.printed = tempfile.TemporaryFile()  # noqa: SIM115
         columns = max(NARROWEST, make_console().width - len(prefix))
-        environment = {**paths.copy_environment(), "NO_COLOR": "1", "COLUMNS": str(columns), "PYTHONUNBUFFERED": "1"}
+        shown = {"NO_COLOR": "1", "COLUMNS": str(columns), "PYTHONUNBUFFERED": "1"}
+        environment = {**paths.copy_environment(), **shown, paths.CORES_VARIABLE: str(n_cores)}
         self.process = subprocess.Popen(
             [str(Path(sys.executable).with_name("labkit")), "run", experiment, "--json", *arguments],
             env=environment,
@@ -129,9 +131,11 @@ def run_in_parallel(experiments: Sequence[str], arguments: Sequence[str], *, n_j
     arguments
         Further arguments of each `labkit run`.
     n_jobs
-        Largest number at a time; None for the number of cores.
+        Largest number at a time; None for the number of cores. The cores are shared equally.
     """
     width, most_bytes = max(map(len, experiments)), capacity.find_most_bytes()
+    n_jobs = min(n_jobs or share_cores(), len(experiments))
+    n_cores = share_cores(n_jobs)
     waiting, ended, running = list(experiments), dict[str, RunEnd](), list[ParallelRun]()
     with selectors.DefaultSelector() as selector:
         try:
@@ -139,11 +143,11 @@ def run_in_parallel(experiments: Sequence[str], arguments: Sequence[str], *, n_j
                 while waiting and capacity.has_room(
                     [one.bytes_expected for one in running],
                     expect_bytes(waiting[0]),
-                    n_jobs=n_jobs or capacity.count_cores(),
+                    n_jobs=n_jobs,
                     most_bytes=most_bytes,
                 ):
                     name = waiting.pop(0)
-                    running.append(ParallelRun(name, arguments, prefix=f"{name:<{width}} | "))
+                    running.append(ParallelRun(name, arguments, prefix=f"{name:<{width}} | ", n_cores=n_cores))
                     selector.register(running[-1].progress, selectors.EVENT_READ, running[-1])
                 for one in print_new(selector, running):
                     running.remove(one)
