@@ -90,8 +90,9 @@ def plot_class_curves(models: Mapping[str, Predictions], subject: Subject) -> Fi
     title = names[0] if len(codes) == 1 else "each class"
     areas = [sk.roc_auc_score(predictions.y_true == code, predictions.y_proba[:, code]) for code in codes]
     wanted = subject.name_rows(of_class=predictions.classes[codes[0]]) if len(codes) == 1 else "rows of a class"
-    fact = f"ROC AUC {format_number(np.mean(areas))}: the probability that one of the {wanted} ranks above one of the "
-    fact += "others. "
+    averaged = ", the mean of the classes" if len(codes) > 1 else ""
+    fact = f"ROC AUC {format_number(np.mean(areas))}{averaged}: the probability that one of the {wanted} ranks above "
+    fact += "one of the others. "
     figure, axes = make_figure(
         f"ROC and precision-recall curves of {title}",
         f"{fact}Dashed: guessing.",

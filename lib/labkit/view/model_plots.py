@@ -216,7 +216,9 @@ def plot_calibration(predictions: Predictions, name: str, *, blocks: Blocks, sub
     deviations = [blocks.take(np.asarray(rows)).compute_error(true[rows]) for rows in groups.indices.values()]
     error = float(np.average(np.abs(means["true"] - means["prediction"]), weights=sizes))
     error = 0.0 if error < 1e-9 * np.abs(predicted).max() else error
-    fact = f"On average a group's mean true value is {format_number(error)} away from its prediction. On the "
+    most = len(predictions.classes) > 2
+    fact = f"Of {subject.name_class(predictions.classes[code])}, the most frequent class. " if most else ""
+    fact += f"On average a group's mean true value is {format_number(error)} away from its prediction. On the "
     fact += "dashed line they are equal; lines are one standard error."
     with style():
         options = {"width_ratios": [3, 2]}
