@@ -503,6 +503,14 @@ def test_the_index_begins_with_what_needs_attention(tmp_path):
     assert "Those that need attention stand first" in html
 
 
+@pytest.mark.parametrize(
+    ("printed", "is_reached"), [("x" * 60, True), ("x\n" * 30, True), ("short", False), ("", False)]
+)
+def test_printed_text_that_scrolls_on_a_phone_is_reached_by_the_keyboard(tmp_path, printed, is_reached):
+    cells = [new_code_cell("1", execution_count=1, outputs=[new_output("stream", text=printed)])]
+    assert ('<pre class="text stdout" tabindex="0">' in render(tmp_path, cells).read_text()) == is_reached
+
+
 def test_an_empty_index_explains_what_to_do(tmp_path):
     assert "labkit run &lt;experiment&gt;" in render_index(tmp_path / "reports").read_text()
 
