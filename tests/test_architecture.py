@@ -228,9 +228,12 @@ OWNERS = {
     "copier": {"project/template.py"},
     "nh3": {"run/reports/sanitize.py"},
     "skops": {"model/release/skops_file.py"},
-    "onnx": {f"model/onnx/{name}.py" for name in ("boosters", "compact", "converters", "tree_thresholds")},
+    "onnx": {
+        f"model/onnx/{name}.py"
+        for name in ("boosters", "compact", "converters", "neighbours", "nodes", "tree_thresholds")
+    },
     "onnxruntime": {"model/onnx/session.py"},
-    "skl2onnx": {"model/onnx/converters.py", "model/onnx/boosters.py"},
+    "skl2onnx": {f"model/onnx/{name}.py" for name in ("boosters", "converters", "nodes")},
     "onnxmltools": {"model/onnx/converters.py", "model/onnx/boosters.py"},
     "pycaret": {"model/training/pycaret.py"},
     "arch": {"model/evaluation/blocks.py"},

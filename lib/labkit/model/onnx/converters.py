@@ -1,7 +1,6 @@
 """Conversion of fitted pipelines to ONNX, with converters that skl2onnx lacks or that lose precision there.
 
-No other module uses skl2onnx and onnxmltools; onnx is used here and in `labkit.model.onnx.tree_thresholds` only. A
-graph covers preprocessing and estimator; the row features before it are computed with numpy in either case. See
+A graph covers preprocessing and estimator; the row features before it are computed with numpy in either case. See
 `labkit.model.onnx.graph` for the verification that a graph makes the same predictions as the pipeline.
 """
 
@@ -36,6 +35,8 @@ from labkit.model.estimators.class_codes import ClassCodes
 from labkit.model.estimators.target_transform import SMALLEST_POWER, OnScale
 from labkit.model.estimators.transformers import Float32TargetEncoder, RangeClipper, round_to_float32
 from labkit.model.onnx.boosters import is_booster, register_boosters
+from labkit.model.onnx.neighbours import choose_neighbours
+from labkit.model.onnx.nodes import add_labels, is_double, make_adders
 from labkit.model.onnx.tree_thresholds import OPSET, list_thresholds, set_thresholds
 
 TREES = (
@@ -155,6 +156,9 @@ def register_converters() -> None:
         update(model, alias, in_single(calculate), trees, options=options)
     imputer = choose_imputer(get_converter("SklearnSimpleImputer"))
     register_converter("SklearnSimpleImputer", imputer, overwrite=True)
+    for alias in ("SklearnKNeighborsClassifier", "SklearnKNeighborsRegressor"):
+        others = get_converter(alias)
+        register_converter(alias, choose_neighbours(others), overwrite=True, options=others.get_allowed_options())
     update(RangeClipper, "LabkitRangeClipper", calculate_same_shape, convert_clipper)
     update(
         Float32TargetEncoder,
@@ -202,34 +206,6 @@ def change_trees(
             del container.add_node
 
     return convert_changed
-
-
-def is_double(variable: Any) -> bool:
-    """Return whether a variable of a graph has type float64."""
-    from skl2onnx.common.data_types import DoubleTensorType
-
-    return isinstance(variable.type, DoubleTensorType)
-
-
-def make_adders(scope: Any, container: Any, *, in_double: bool) -> tuple[Callable[..., str], Callable[..., str]]:
-    """Return functions that add a node and a constant to a graph; both return the name of the result."""
-    # Constants have the graph's number type unless another type is given.
-    from onnx import TensorProto
-
-    number = TensorProto.DOUBLE if in_double else TensorProto.FLOAT
-
-    def add(kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or scope.get_unique_variable_name(kind.lower())
-        version = {"Add": 14, "Sub": 14, "Mul": 14, "Div": 14, "Pow": 15, "GreaterOrEqual": 16, "Where": 16}
-        container.add_node(kind, list(inputs), output, op_version=version.get(kind, 13), **attributes)
-        return output
-
-    def constant(values: list[Any], kind: int = number, shape: list[int] | None = None) -> str:
-        name = str(scope.get_unique_variable_name("constant"))
-        container.add_initializer(name, kind, [len(values)] if shape is None else shape, values)
-        return name
-
-    return add, constant
 
 
 def choose_imputer(convert_single: Callable[..., None]) -> Callable[..., None]:
@@ -336,18 +312,6 @@ def convert_voting(scope: Any, operator: Any, container: Any) -> None:
     mean = add("Div", add("Sum", *found), constant([float(len(found))]), output=output.full_name)
     if hasattr(model, "predict_proba"):
         add_labels(add, constant, mean, model.classes_, output=operator.outputs[0].full_name)
-
-
-def add_labels(
-    add: Callable[..., str], constant: Callable[..., str], probabilities: str, classes: np.ndarray, *, output: str
-) -> None:
-    """Add the nodes that return the most probable class of each row."""
-    from onnx import TensorProto
-
-    labels = classes.tolist()
-    kind = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
-    values = [label.encode() if isinstance(label, str) else int(label) for label in labels]
-    add("Gather", constant(values, kind), add("ArgMax", probabilities, axis=1, keepdims=0), output=output, axis=0)
 
 
 def convert_on_scale(scope: Any, operator: Any, container: Any) -> None:
