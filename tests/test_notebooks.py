@@ -254,7 +254,7 @@ def test_page_begins_with_the_result_and_ends_with_the_setup(path: Path) -> None
     assert len(titles.splitlines()) <= MOST_LINES
 
 
-@pytest.mark.parametrize(("name", "most_cells"), [("00_board", 4), ("07_monitoring", 8), ("08_labelling", 8)])
+@pytest.mark.parametrize(("name", "most_cells"), [("00_board", 4), ("07_monitoring", 9), ("08_labelling", 8)])
 def test_notebook_without_a_stage_has_a_question_and_a_few_cells_that_call_the_library(
     name: str, most_cells: int
 ) -> None:

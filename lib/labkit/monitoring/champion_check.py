@@ -17,6 +17,7 @@ from labkit.monitoring.outcomes import ID, list_label_keys, load_outcomes_file
 from labkit.monitoring.performance import Performance, measure_performance
 from labkit.monitoring.performance_checks import find_track_record, list_performance_checks
 from labkit.monitoring.profile_files import load_profile
+from labkit.monitoring.reference_losses import load_losses
 from labkit.monitoring.reference_performance import load_performance
 from labkit.monitoring.reference_profile import Profile
 from labkit.monitoring.scored_rows import score_current
@@ -107,7 +108,8 @@ def check_health(
         pending = find_pending(history, profile.inputs.windows, digest=champion.digest, source=current.name)
         with release.code.active():
             scored = score_current(params, current, given, now, seen_until=profile.seen_until)
-            performance = measure_performance(params, release, load_performance(release.folder), scored)
+            reference, losses = load_performance(release.folder), load_losses(release.folder)
+            performance = measure_performance(params, release, reference, scored, losses=losses)
             track_record = find_track_record([*before, performance.to_dict()])
             health = judge(
                 current,

@@ -23,6 +23,7 @@ from labkit.model.evaluation.metrics import compute_losses, is_greater_better, m
 from labkit.model.evaluation.predictions import Predictions
 from labkit.model.evaluation.threshold import compute_costs
 from labkit.model.release.bundle import Release
+from labkit.monitoring.reference_losses import ReferenceLosses
 from labkit.monitoring.reference_performance import ReferencePerformance, measure_group_losses
 from labkit.monitoring.scored_rows import ScoredRows
 from labkit.params.experiment import Params
@@ -90,6 +91,10 @@ class Performance:
         What was expected of the rows compared: to be measured by `value`.
     worse
         Groups of rows that got worse, the most first; None if that could not be tested.
+    columns
+        Cleaned columns of the rows compared.
+    reference_losses
+        Losses of holdout rows; None if the release holds none.
     """
 
     n_rows: int
@@ -112,6 +117,8 @@ class Performance:
     estimated_cost: float | None = None
     estimated_known: float | None = None
     worse: Sequence[WorseGroup] | None = None
+    columns: Mapping[str, pd.Series] = field(default_factory=dict)
+    reference_losses: ReferenceLosses | None = None
     faults: Sequence[str] = ()
     remarks: Sequence[str] = field(default_factory=list)
 
@@ -148,7 +155,12 @@ class Performance:
 
 
 def measure_performance(
-    params: Params, release: Release, reference: ReferencePerformance | None, scored: ScoredRows
+    params: Params,
+    release: Release,
+    reference: ReferencePerformance | None,
+    scored: ScoredRows,
+    *,
+    losses: ReferenceLosses | None = None,
 ) -> Performance:
     """Compare the rows whose true values are known with the holdout; estimate the metric of all rows.
 
@@ -156,6 +168,8 @@ def measure_performance(
     ----------
     reference
         How good the model was on the holdout; None if the release does not hold that.
+    losses
+        Losses of holdout rows; None if the release holds none.
     """
     metric = str(release.facts.get("metric") or params.training.metric)
     known, zone = scored.known, params.data.time.zone if params.data.time else "UTC"
@@ -167,6 +181,7 @@ def measure_performance(
         "metric": metric,
         "classes": tuple(release.facts.get("classes") or ()),
         "reference": reference,
+        "reference_losses": losses,
         "faults": scored.faults,
         "remarks": scored.remarks,
     }
@@ -197,6 +212,7 @@ def measure_performance(
         predictions=ours,
         blocks=blocks,
         estimated_known=estimate_metric(metric, ours, recalibrate(ours, reference)) if ours.classes else None,
+        columns=columns,
         worse=None if reference is None else find_worse_groups(columns, ours, blocks, reference, confidence=sure),
     )
 

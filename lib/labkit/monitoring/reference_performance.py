@@ -1,7 +1,8 @@
 """How good a model was on the holdout, as far as monitoring compares with it once true values are known.
 
 It is written with the release, like the reference profile. It holds no row, and of strings only categories that the
-model knows, which other files of the release hold as well.
+model knows, which other files of the release hold as well. Beside it are the losses of single rows; see
+`labkit.monitoring.reference_losses`.
 """
 
 import json
@@ -23,6 +24,7 @@ from labkit.model.evaluation.predictions import compute_predictions
 from labkit.model.evaluation.record import round_all
 from labkit.model.evaluation.slices import FEWEST_ROWS_OF_SLICE, Cut, fit_cut
 from labkit.model.release.runtime import PERFORMANCE
+from labkit.monitoring.reference_losses import make_loss_files
 from labkit.monitoring.row_batches import Coded, Column, read_frame
 from labkit.params.evaluation import Costs
 from labkit.params.experiment import Params
@@ -83,7 +85,7 @@ class ReferencePerformance:
 def make_performance_files(
     params: Params, model: Any, holdout: pd.DataFrame, evaluation: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """Return the file of a release that holds how good it was on the holdout, by name.
+    """Return the files of a release that hold how good it was on the holdout, by name.
 
     Parameters
     ----------
@@ -96,7 +98,8 @@ def make_performance_files(
     """
     target, metric, outcome = params.data.target, evaluation["metric"], evaluation["threshold"]
     ours = compute_predictions(holdout[target.column], model, holdout.drop(columns=target.column), target)
-    blocks = find_blocks(holdout, params.data).fit_length(compute_losses(ours))
+    losses = compute_losses(ours)
+    blocks = find_blocks(holdout, params.data).fit_length(losses)
     columns = collect_columns(holdout, model[0])
     cuts = fit_cuts(columns, model[0], Subject.from_params(params))
     recalibration = Recalibration.fit(ours)
@@ -114,14 +117,16 @@ def make_performance_files(
                 "column": name, "conditions": [*cut.conditions], "edges": [*cut.edges], "labels": [*cut.labels],
                 "groups": [
                     [code, one.n_rows, one.loss, one.error, one.n_runs]
-                    for code, one in measure_group_losses(columns[name], cut, compute_losses(ours), blocks).items()
+                    for code, one in measure_group_losses(columns[name], cut, losses, blocks).items()
                 ],
             }
             for name, cut in cuts.items()
         ],
     }  # fmt: skip
     text = json.dumps(round_all(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return {PERFORMANCE: f"{text}\n".encode()}
+    codes = {name: cut.assign(columns[name]) for name, cut in cuts.items()}
+    beside = make_loss_files(losses, codes, blocks, most_rows=params.deploy.loss_rows, seed=params.seed)
+    return {PERFORMANCE: f"{text}\n".encode(), **beside}
 
 
 def collect_columns(frame: pd.DataFrame, row_features: RowComputation) -> dict[str, pd.Series]:

@@ -120,6 +120,13 @@ class Deploy(Section):
         description="training rows in the release, evenly over its windows, that `labkit monitor` tells the rows in "
         "service from as a whole; 0 releases none, and rows are only compared column by column",
     )
+    loss_rows: int = Field(
+        10_000,
+        ge=0,
+        le=100_000,
+        description="holdout rows, drawn at random, whose losses are in the release, with the range of each column, "
+        "so that `07_monitoring` compares groups of rows with them; 0 releases none",
+    )
     refit: bool = Field(
         False,
         description="publish the evaluated model's recipe fitted on all rows, with the validation and holdout rows; "

@@ -53,14 +53,18 @@ def explore_errors(
     kind
         Word before the rows, e.g. the part of the split that they are from.
     """
-    source = ErrorSource(models, frame, blocks, confidence, subject)
+    return explore_source(ErrorSource(models, frame, blocks, confidence, subject), kind=kind)
+
+
+def explore_source(source: ErrorSource, *, kind: str = "") -> ipywidgets.VBox | None:
+    """Return the error explorer of a source; in a batch run show its comparisons instead and return None."""
     if paths.get_run_dir() is None:
         return ErrorExplorer(source, kind=kind).view
     for first, second in list_static_comparisons(source):
         found = source.compare(first, second, loss=next(iter(source.losses)))
         if found is not None:
-            show(plot_error_comparison(found, subject))
-            report(found.describe(subject, kind=kind))
+            show(plot_error_comparison(found, source.subject))
+            report(found.describe(source.subject, kind=kind))
             show_table(tabulate_comparison(found).head(MOST_ROWS), empty="No group has enough rows.")
     return None
 
@@ -145,6 +149,11 @@ class ErrorExplorer:
             return
         shown = self.found.list_rows(line, self.source.frame, most=MOST_ROWS)
         group, n_rows = self.found.table["slice"][line], self.found.table["rows"][line]
+        if shown.empty:
+            self.rows.value = Markup("<p>{}: the rows of {} are not known, only their errors.</p>").format(
+                group, self.found.first.name
+            )
+            return
         worst = describe_worst(self.found, shown)
         caption = f"{group}: {len(shown)} of {format_count(n_rows, 'row')} of {self.found.first.name}, {worst}."
         raw = format_rows(self.source.frame.loc[shown.index], self.source.subject)

@@ -12,7 +12,7 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.onnx import converters
 from labkit.model.release import bundle
 from labkit.model.release.main_table_files import MAIN_TABLE, MAIN_TABLE_ROWS
-from labkit.model.release.runtime import BACKGROUND, PERFORMANCE, PROFILE, PROFILE_ARRAYS
+from labkit.model.release.runtime import BACKGROUND, LOSSES, PERFORMANCE, PROFILE, PROFILE_ARRAYS
 from labkit.model.training import comparison
 
 from tests.model.tables import TASKS, make_model, make_new_rows, make_table, make_target
@@ -58,6 +58,7 @@ def test_same_release_twice_is_the_same_bytes(tmp_path: Path) -> None:
         PROFILE,
         PROFILE_ARRAYS,
         PERFORMANCE,
+        LOSSES,
         BACKGROUND,
         MAIN_TABLE,
         MAIN_TABLE_ROWS,

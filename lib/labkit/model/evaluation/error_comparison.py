@@ -153,7 +153,7 @@ class ErrorComparison:
         line
             Position of the group in `table`.
         frame
-            The raw rows that were compared.
+            The raw rows that were compared; later rows, of which only the losses are known, are left out.
 
         Returns
         -------
@@ -162,6 +162,7 @@ class ErrorComparison:
             interest, for more that of the true class) and the loss.
         """
         rows = np.intersect1d(self.groups[line], self.first.rows)
+        rows = rows[rows < len(frame)]
         lost = self.first.losses[rows] - (self.second.losses[rows] if self.is_paired else 0)
         rows = rows[np.argsort(-lost, kind="stable")[:most]]
         shown: dict[str, np.ndarray] = {"true": list_shown_values(self.first.predictions)[0][rows]}
@@ -194,6 +195,11 @@ class ErrorSource:
     subject: Subject = GENERIC
 
     @property
+    def n_rows(self) -> int:
+        """Number of rows that are compared."""
+        return len(self.frame)
+
+    @property
     def losses(self) -> dict[str, Callable[[Predictions], np.ndarray]]:
         """The losses of the task, that of the training and of the other pages first."""
         return OF_CLASSES if next(iter(self.models.values())).classes else OF_NUMBERS
@@ -215,6 +221,10 @@ class ErrorSource:
         periods = {str(name): np.flatnonzero((named == name).to_numpy()) for name in sorted(set(named.dropna()))}
         return periods if len(periods) > 1 else {}
 
+    def measure(self, model: str, loss: str) -> np.ndarray:
+        """Return the loss of each row under a model, shape (n_rows,)."""
+        return self.losses[loss](self.models[model])
+
     def compare(
         self,
         first: tuple[str, str],
@@ -234,7 +244,7 @@ class ErrorSource:
         columns
             One or two columns to make groups of; without any, each column by itself.
         """
-        periods, every = self.periods, np.arange(len(self.frame))
+        periods, every = self.periods, np.arange(self.n_rows)
         sides = []
         for (model, period), (_, beside) in ((first, second), (second, first)):
             rows, name = every, model
@@ -242,8 +252,7 @@ class ErrorSource:
                 rows, name = periods[period], f"{model}, {period}"
             elif beside != ALL_ROWS:
                 rows, name = np.setdiff1d(every, periods[beside]), f"{model}, all other rows"
-            predictions = self.models[model]
-            sides.append(Side(name, predictions, self.losses[loss](predictions), rows))
+            sides.append(Side(name, self.models[model], self.measure(model, loss), rows))
         if first == second:
             return None
         chosen = [self.bins[name] for name in columns]

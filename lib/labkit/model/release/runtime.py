@@ -36,13 +36,15 @@ PROFILE, PROFILE_ARRAYS = "reference_profile.json", "reference_profile.npz"
 """What monitoring compares with, see `labkit.monitoring.reference_profile`; releases made earlier have none."""
 PERFORMANCE = "reference_performance.json"
 """How good it was on the holdout, see `labkit.monitoring.reference_performance`; releases made earlier have none."""
+LOSSES = "reference_losses.npz"
+"""Losses of holdout rows, see `labkit.monitoring.reference_losses`; not all have them."""
 BACKGROUND = "background.json"
 """Training rows that explanations compare with, see `labkit.model.explanation.background`; not all have."""
 EVALUATED = "evaluated_model.skops"
 """The model whose metrics are those of the release, if the published one was refitted on all rows."""
 FILES = (
     MANIFEST, GRAPH, PIPELINE, FEATURES, STATE, FACTS, CARD, CONTRACT, REQUIREMENTS, EXAMPLE, PROFILE, PROFILE_ARRAYS,
-    MAIN_TABLE, MAIN_TABLE_ROWS, BACKGROUND, PERFORMANCE, EVALUATED,
+    MAIN_TABLE, MAIN_TABLE_ROWS, BACKGROUND, PERFORMANCE, LOSSES, EVALUATED,
 )  # fmt: skip
 
 
