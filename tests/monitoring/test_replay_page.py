@@ -1,6 +1,8 @@
 """`labkit replay` on a published release of a small model."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from tests.stages.releases import PARITY, PASSED
 from tests.wording import find_wrong_words
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("replay")]
+ROOT = Path(__file__).parents[2]
 DAYS = {"validation_from": "2026-02-20", "holdout_from": "2026-03-10"}
 
 
@@ -88,7 +91,7 @@ def test_champion_is_replayed_and_page_and_record_agree(root: Path) -> None:
     # Outcomes of the last days before either part began were not known when it did: 20 rows a day.
     assert result["embargoed"] == 2 * 2 * 20
     assert result["rows"] + result["embargoed"] == sum(make_rows(100)[ASKED] >= "2026-01-26 05:00+00:00")
-    (record,) = (root / "data" / "turned" / "monitoring" / "replays").glob("*.json")
+    record = max((root / "data" / "turned" / "monitoring" / "replays").glob("*.json"))
     assert json.loads(record.read_text()) == {key: value for key, value in result.items() if key != "page"}
     page = root / result["page"]
     content = page.read_text()
@@ -103,3 +106,29 @@ def test_summary_names_trainings_promotions_and_what_the_numbers_are_over(root: 
     assert never.startswith("never: 0 trainings, 0 promoted; roc_auc 0.")
     assert never.endswith(" (mean of weeks), gain over never – (all rows)")
     assert rule.startswith("rule: 4 trainings, ")
+
+
+def test_numbers_are_those_computed_without_labkit(root: Path) -> None:
+    """From the raw table and the predictions that were recorded, as of flights by `benchmarks/check_replay.py`."""
+    done = call_in_process(root, "replay", "turned", "--policies", "never,monthly,rule", "--json")
+    assert done.returncode == 0, done.stderr
+    record = max((root / "data" / "turned" / "monitoring" / "replays").glob("*.json"))
+    rows = make_rows(100).rename(columns={ASKED: "asked", KNOWN: "known"})
+    rows.to_csv(root / "raw.csv", index=False)
+    months = json.loads(done.stdout)["periods"][2::7]
+    command = [sys.executable, str(ROOT / "benchmarks" / "check_replay.py"), str(record), str(root / "raw.csv")]
+    command += ["--true", "y == 'yes'", "--asked", "asked", "--zone", "America/New_York", "--costs", "1", "4"]
+    command += ["--compare", "rule", "monthly", "--months", *months]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    lines = checked.stdout.splitlines()
+    assert len(months) == 2
+    assert [line.split(":")[0] for line in lines[:6]] == [
+        f"{month} {policy}" for month in months for policy in ("never", "monthly", "rule")
+    ]
+    assert lines[6].startswith("rule - monthly, AUC: ")
+    content = json.loads(record.read_text())
+    content["policies"][1]["values"][content["periods"].index(months[1])] += 1e-6
+    record.write_text(json.dumps(content))
+    changed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (changed.returncode, changed.stdout.splitlines()[-1]) == (1, "largest difference 1.0e-06")

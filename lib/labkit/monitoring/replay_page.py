@@ -12,11 +12,12 @@ import pandas as pd
 from labkit import paths
 from labkit.artifacts import PLACES, load_artifact
 from labkit.data.split import list_days
+from labkit.data.table_files import save_table
 from labkit.errors import ParamsError
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.release.bundle import load_release
 from labkit.monitoring.replay import POLICIES, Replay
-from labkit.monitoring.replay_result import summarise_replay
+from labkit.monitoring.replay_result import summarise_replay, tabulate_predictions
 from labkit.params.experiment import Params
 from labkit.run.records.champion_moves import load_champion
 from labkit.run.reports import render
@@ -77,11 +78,13 @@ def replay_policies(
         with release.code.active():
             rows, first = load_clean_rows(params), None if begin is None else pd.Timestamp(begin)
             replay = Replay(params, rows, release.pipeline, begin=first)
-            result = summarise_replay(replay, [replay.run(name, report) for name in policies])
+            runs = [replay.run(name, report) for name in policies]
+            result, predicted = summarise_replay(replay, runs), tabulate_predictions(replay, runs)
     split = load_artifact("split", paths.find_data_dir(params.experiment) / PLACES["split"], params)
     result |= {"at": now.isoformat(timespec="seconds"), "champion": champion.number}
     result |= {"embargoed": sum(split["embargoed"].values())}
     record = paths.find_data_dir(params.experiment) / "monitoring" / "replays" / f"{now:%Y%m%dT%H%M%SZ}.json"
+    save_table(record.with_suffix(".parquet"), predicted)
     write_json(record, result)
     return result, write_replay(result, paths.show_path(record))
 

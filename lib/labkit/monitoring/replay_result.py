@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from labkit.model.evaluation.blocks import Blocks, find_blocks
 from labkit.model.evaluation.bootstrap import Interval, compare_paired, draw_weights, make_interval
@@ -38,6 +39,23 @@ def summarise_replay(replay: Replay, runs: Sequence[PolicyRun]) -> dict[str, Any
         "versions": [{"at": at.isoformat(), "rows": one.n_rows} for at, one in sorted(replay.versions.items())],
         "policies": [summarise_policy(replay, one, wholes[one.name], base, blocks) for one in runs],
     }
+
+
+def tabulate_predictions(replay: Replay, runs: Sequence[PolicyRun]) -> pd.DataFrame:
+    """Return what each policy predicted for each replayed row, with its period, under the number of the row.
+
+    For two classes the probability of the class of interest, for more those of all, under `<policy>: <class>`.
+    """
+    is_replayed = replay.periods.isin(replay.replayed).to_numpy()
+    table: dict[str, Any] = {"period": replay.periods[is_replayed].astype(str).to_numpy()}
+    for one in runs:
+        whole = join_predictions(one.predicted)
+        if len(whole.classes) > 2:
+            named = zip(whole.classes, whole.y_proba.T, strict=True)
+            table |= {f"{one.name}: {label}": probabilities for label, probabilities in named}
+        else:
+            table[one.name] = whole.y_proba[:, whole.positive] if whole.classes else whole.y_pred
+    return pd.DataFrame(table, index=replay.rows.index[is_replayed])
 
 
 def has_costs(replay: Replay) -> bool:
