@@ -15,6 +15,7 @@ import pandas as pd
 from labkit.features.row_features import RowFeatures
 from labkit.model.estimators import candidates, preprocessing
 from labkit.model.explanation.background import choose_background, make_background_files
+from labkit.model.explanation.explaining_time import count_affordable_rows
 from labkit.model.onnx import converters
 from labkit.model.onnx.compact import compact
 from labkit.model.release import bundle
@@ -55,7 +56,9 @@ def make_engine(folder: Path, name: str, task: str, n_rows: int) -> tuple[Engine
     facts = {"experiment": "t", "task": target.task, "classes": classes, "target": "y", "positive": None}
     graph, agreed = compact(converters.convert(model), row_features), json.dumps({"columns": {}})
     bundle.write_release(folder, model, graph=graph, facts=facts, contract=agreed, card="", example=frame)
-    bundle.extend_release(folder, make_background_files(choose_background(frame, predict, n_rows=20, seed=0)))
+    n_background = count_affordable_rows(model, len(frame.columns), 20)
+    chosen = choose_background(frame, predict, n_rows=n_background, seed=0)
+    bundle.extend_release(folder, make_background_files(chosen))
     return load_engine(folder, digest=None, version=None), frame.tail(N_EXPLAINED)
 
 
@@ -75,15 +78,23 @@ def measure(name: str, task: str, n_rows: int) -> str:
         predicted = engine.predict(columns).reshape(N_EXPLAINED, -1)
         apart = max(float(np.abs(one.prediction - row).max()) for one, row in zip(found, predicted, strict=True))
         scale = max(1.0, float(np.abs(predicted).max()))
-        cells = [name.replace("_", " "), task, f"{min(cpu):.1f}", f"{min(wall):.1f}"]
+        cells = [name.replace("_", " "), task, str(found[0].n_background), f"{min(cpu):.1f}", f"{min(wall):.1f}"]
         cells += [f"{np.abs(sums).max() / scale:.0e}", f"{apart / scale:.0e}"]
         return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
     print(describe_machine())
-    head = ["model", "task", "CPU ms/row", "ms/row", "sum − prediction", "prediction − that of /predict"]
-    print(f"| {' | '.join(head)} |\n|---|---|---:|---:|---:|---:|")
+    head = [
+        "model",
+        "task",
+        "background rows",
+        "CPU ms/row",
+        "ms/row",
+        "sum − prediction",
+        "prediction − that of /predict",
+    ]
+    print(f"| {' | '.join(head)} |\n|---|---|---:|---:|---:|---:|---:|")
     n_rows = int(sys.argv[1]) if sys.argv[1:] else N_ROWS
     for name in sys.argv[2:] or [name for name in candidates.ESTIMATORS if name != DUMMY]:  # that has no graph
         for task in TASKS:
