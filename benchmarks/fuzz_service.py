@@ -43,9 +43,16 @@ def start(release: Path, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def list_entries(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield all requests with their responses, as schemathesis reports them."""
+    """Yield all requests with their responses, as schemathesis reports them, also if it was interrupted."""
     for path in folder.rglob("*.json"):
-        yield from json.loads(path.read_text())["log"]["entries"]
+        content, decoder = path.read_text(), json.JSONDecoder()
+        with suppress(ValueError, IndexError):  # the end of the list, or of what was written
+            place = content.index("[", content.index('"entries"')) + 1
+            while True:
+                while content[place] in ", \r\n\t":
+                    place += 1
+                entry, place = decoder.raw_decode(content, place)
+                yield entry
 
 
 def find_fault(path: str, status: int, content: str) -> str:
@@ -70,6 +77,8 @@ def main() -> None:
     parser.add_argument("--release", type=Path, required=True)
     parser.add_argument("--schemathesis", type=Path, required=True)
     parser.add_argument("--examples", type=int, default=2500, help="requests to each path that takes a body, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, help="end after so long with what was sent until then")
     given = parser.parse_args()
     counts: Counter[tuple[str, int]] = Counter()
     faults: Counter[tuple[str, int, str]] = Counter()
@@ -77,8 +86,11 @@ def main() -> None:
         service = start(given.release, Path(scratch) / "state")
         options = ["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--report", "har"]
         command = [str(given.schemathesis), "run", f"http://127.0.0.1:{PORT}/openapi.json", *options]
-        limits = ["--max-examples", str(given.examples), "--report-dir", f"{scratch}/har"]
-        subprocess.run([*command, *limits], cwd=scratch, check=False, stdout=subprocess.DEVNULL)
+        limits = ["--max-examples", str(given.examples), "--seed", str(given.seed), "--report-dir", f"{scratch}/har"]
+        try:
+            subprocess.run([*command, *limits], cwd=scratch, stdout=subprocess.DEVNULL, timeout=given.seconds)
+        except subprocess.TimeoutExpired:
+            print(f"interrupted after {given.seconds:.0f} s")
         service.terminate()
         service.wait()
         for entry in list_entries(Path(scratch) / "har"):
