@@ -62,7 +62,7 @@ def test_groups_with_larger_and_with_smaller_errors_are_found(release: Release) 
     assert table["rows"].sum() == 3000
     assert table["rows_second"].sum() == len(scored.HOLDOUT)
     assert found.describe().startswith(
-        "champion, rows of now against champion, holdout, measured on 3,000 rows and 4,000 rows: mean log loss "
+        "current rows against holdout rows, measured on 3,000 rows and 4,000 rows: mean log loss "
     )
 
 
@@ -159,14 +159,14 @@ def test_explorer_compares_both_ways_and_shows_the_rows_of_now(release: Release)
     assert source is not None
     explorer = ErrorExplorer(source)
     assert explorer.first_rows.value == NOW
-    assert "champion, rows of now against champion, holdout, measured on" in explorer.result.value
+    assert "current rows against holdout rows, measured on" in explorer.result.value
     explorer.column.value = "city"
     assert "city = b: 10 of " in explorer.rows.value
     explorer.first_rows.value = HOLDOUT
-    assert "champion, holdout against champion, rows of now, measured on" in explorer.result.value
-    assert "the rows of champion, holdout are not known, only their errors" in explorer.rows.value
+    assert "holdout rows against current rows, measured on" in explorer.result.value
+    assert "these holdout rows are not known, only their errors" in explorer.rows.value
     explorer.first_rows.value, explorer.second_rows.value = ALL_ROWS, HOLDOUT
-    assert "champion, rows of now against champion, holdout, measured on" in explorer.result.value
+    assert "current rows against holdout rows, measured on" in explorer.result.value
     explorer.second_rows.value = ALL_ROWS
     assert explorer.found is None
 

@@ -1,7 +1,7 @@
 """Errors of the champion on rows whose true values are known by now, against those on its holdout, group by group."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,20 +15,20 @@ from labkit.monitoring.performance import Performance
 from labkit.monitoring.reference_losses import ReferenceLosses
 from labkit.params.subject import GENERIC, Subject
 
-CHAMPION, NOW, HOLDOUT = "champion", "rows of now", "holdout"
+CHAMPION, NOW, HOLDOUT = "champion", "current rows", "holdout rows"
 OTHERS = {NOW: HOLDOUT, HOLDOUT: NOW}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HoldoutSource(ErrorSource):
-    """Rows of now, whose predictions and columns are known, and holdout rows, of which a release holds the losses.
+    """Current rows, whose predictions and columns are known, and holdout rows, of which a release holds the losses.
 
     Attributes
     ----------
     cuts
         How each column is divided.
     blocks
-        Blocks of the rows of now, followed by those of the holdout rows.
+        Blocks of the current rows, followed by those of the holdout rows.
     """
 
     cuts: Mapping[str, Cut]
@@ -71,7 +71,11 @@ class HoldoutSource(ErrorSource):
         ours, theirs = first[1], second[1]
         if ALL_ROWS in (ours, theirs):
             ours, theirs = OTHERS.get(theirs, ours) if ours == ALL_ROWS else ours, OTHERS.get(ours, theirs)
-        return super().compare((first[0], ours), (second[0], theirs), loss=loss, columns=columns)
+        found = super().compare((first[0], ours), (second[0], theirs), loss=loss, columns=columns)
+        if found is None:
+            return None
+        sides = [replace(side, name=name) for side, name in zip(found.sides, (ours, theirs), strict=True)]
+        return replace(found, first=sides[0], second=sides[1])
 
 
 def make_holdout_source(

@@ -150,7 +150,7 @@ class ErrorExplorer:
         shown = self.found.list_rows(line, self.source.frame, most=MOST_ROWS)
         group, n_rows = self.found.table["slice"][line], self.found.table["rows"][line]
         if shown.empty:
-            self.rows.value = Markup("<p>{}: the rows of {} are not known, only their errors.</p>").format(
+            self.rows.value = Markup("<p>{}: these {} are not known, only their errors.</p>").format(
                 group, self.found.first.name
             )
             return

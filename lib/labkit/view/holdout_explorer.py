@@ -1,4 +1,4 @@
-"""The error explorer for a model in service: its errors on rows of now against those on the holdout."""
+"""The error explorer for a model in service: its errors on current rows against those on the holdout."""
 
 import ipywidgets
 
