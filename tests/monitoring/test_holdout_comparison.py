@@ -20,7 +20,7 @@ from labkit.monitoring.reference_performance import load_performance, make_perfo
 from labkit.monitoring.scored_rows import score_frame
 from labkit.params.experiment import Params
 from labkit.view.error_explorer import ErrorExplorer
-from labkit.view.holdout_explorer import describe_missing, explore_holdout
+from labkit.view.holdout_explorer import describe_not_compared, explore_holdout
 
 from tests.monitoring import scored
 from tests.monitoring.scored import EVALUATION, FEATURES, PARAMS, Scorer, make_current, make_release, make_rows
@@ -174,8 +174,8 @@ def test_explorer_compares_both_ways_and_shows_the_rows_of_now(release: Release)
 def test_what_cannot_be_compared_says_why(release: Release) -> None:
     few = measure_with_losses(release, make_rows(20, seed=1))
     assert explore_holdout(few, confidence=0.95) is None
-    assert describe_missing(few) == "Not compared: too few true values are known."
-    assert "`deploy.loss_rows` > 0" in describe_missing(replace(few, reference_losses=None))
+    assert describe_not_compared(few) == "Not compared: too few true values are known."
+    assert "`deploy.loss_rows` > 0" in describe_not_compared(replace(few, reference_losses=None))
 
 
 def test_batch_shows_the_comparison(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The error explorer for a model in service: its errors on current rows against those on the holdout."""
 
-import ipywidgets
+from typing import Any
 
 from labkit.monitoring.holdout_comparison import make_holdout_source
 from labkit.monitoring.performance import Performance
@@ -9,19 +9,19 @@ from labkit.view.error_explorer import explore_source
 from labkit.view.prose import report
 
 
-def explore_holdout(found: Performance, *, confidence: float, subject: Subject = GENERIC) -> ipywidgets.VBox | None:
-    """Return the error explorer; in a batch run show the comparison instead and return None.
+def explore_holdout(found: Performance, *, confidence: float, subject: Subject = GENERIC) -> Any:
+    """Return the error explorer, a widget; in a batch run show the comparison instead and return None.
 
     Reports why where nothing can be compared.
     """
     source = make_holdout_source(found, confidence=confidence, subject=subject)
     if source is None:
-        report(describe_missing(found))
+        report(describe_not_compared(found))
         return None
     return explore_source(source)
 
 
-def describe_missing(found: Performance) -> str:
+def describe_not_compared(found: Performance) -> str:
     """Return why nothing can be compared, as a sentence."""
     if found.reference_losses is None:
         return "Not compared: the release holds no losses of holdout rows: release again with `deploy.loss_rows` > 0."

@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 from labkit.model.estimators.calibrated import Calibrated
-from labkit.model.explanation.explaining_time import NODE, count_affordable_rows, estimate_prediction, list_parts
+from labkit.model.explanation.explaining_time import (
+    NODE,
+    count_affordable_rows,
+    estimate_prediction,
+    list_inner_estimators,
+)
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -56,7 +61,7 @@ def test_parts_of_a_blend_count_together() -> None:
     assert alone[1] == 2000 * (1 + 0.02 * 50)
     assert alone[2] == 0
     assert estimate_prediction(blend) == pytest.approx(sum(alone))
-    assert sum(isinstance(one, KNeighborsClassifier) for one in list_parts(blend)) == 1
+    assert sum(isinstance(one, KNeighborsClassifier) for one in list_inner_estimators(blend)) == 1
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)

@@ -40,7 +40,7 @@ def count_affordable_rows(model: Any, n_columns: int, n_rows: int) -> int:
 
 def estimate_prediction(model: Any) -> float:
     """Return about how many nanoseconds the prediction of one row takes among many, beyond what any model takes."""
-    parts = [*list_parts(model)]
+    parts = [*list_inner_estimators(model)]
     trees = [one.tree_ for one in parts if hasattr(one, "tree_")]
     n_visited = sum(float(tree.n_node_samples.sum() / tree.n_node_samples[0]) for tree in trees)
     far = min(1.0, sum(tree.node_count for tree in trees) / MANY_NODES)
@@ -49,7 +49,7 @@ def estimate_prediction(model: Any) -> float:
     return n_visited * (NODE + far * (NODE_FAR - NODE)) + neighbours
 
 
-def list_parts(model: Any) -> Iterator[Any]:
+def list_inner_estimators(model: Any) -> Iterator[Any]:
     """Yield an estimator and those inside it."""
     yield model
     inner = [step for _, step in getattr(model, "steps", ())]
@@ -57,4 +57,4 @@ def list_parts(model: Any) -> Iterator[Any]:
     for one in getattr(model, "estimators_", ()):
         inner += one.ravel().tolist() if isinstance(one, np.ndarray) else [one]
     for one in inner:
-        yield from list_parts(one)
+        yield from list_inner_estimators(one)
