@@ -113,7 +113,7 @@ def main() -> None:
             "explains, correlations, leaks and odd values are measured on samples, which the page states; all else on "
             "all rows."
         )
-        write_section("12. Exploration of large tables", "\n\n".join([machine, about, "\n".join(table)]))
+        write_section("13. Exploration of large tables", "\n\n".join([machine, about, "\n".join(table)]))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ def swept(root: Path) -> Iterator[Path]:
             made = keys if point.number < 3 else {name: key for name, key in keys.items() if name != "evaluation"}
             params = compute_params_digest(point.params)
             rows.append(Row(point.number, point.settings, params=params, is_done=True, score=1.0, keys=made))
+        (folder / "points" / "0" / "params").mkdir(parents=True)
+        (folder / "points" / "0" / "params" / "diabetes.yaml").write_text("from: an earlier version\n")
         write_json(folder / LATEST, Result("diabetes-1", "diabetes", "mae", "evaluation", tuple(rows), 0).to_dict())
         yield root
         shutil.rmtree(folder)
@@ -78,6 +80,17 @@ def test_file_changed_after_its_stage_is_not_compared(swept: Path) -> None:
         path.write_bytes(content)
     assert found.gain is None
     assert any("was changed after its stage wrote it" in line for line in found.first.missing)
+
+
+def test_removed_folder_of_one_stage_leaves_the_others(swept: Path) -> None:
+    folder = find_node_root("diabetes", "0" * 64)
+    aside = folder.rename(folder.with_name("aside"))
+    try:
+        found = compare("@point1", "@point2")
+    finally:
+        aside.rename(folder)
+    assert found.gain is not None
+    assert found.has_same_data is None
 
 
 @pytest.mark.parametrize("word", ["@point0", "@point4", "@point", "@pointx"])

@@ -1,6 +1,7 @@
 """Points of the latest sweep as runs that can be compared: what their stages wrote is in folders of the sweep."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from labkit.run.records import ledger_index
 from labkit.stages.past_run import PastRun, find_past_run
 from labkit.storage.atomic import parse_json
 from labkit.storage.digests import compute_digest
-from labkit.sweep.nodes import MARKER, Node, find_node_root, find_sweeps_dir, is_unchanged
+from labkit.sweep.nodes import MARKER, Node, find_node_root, find_sweeps_dir, is_unchanged, list_written
 from labkit.sweep.result import Result, Row, compute_params_digest, load_result
 
 POINT = "@point"
@@ -43,10 +44,12 @@ class PointRun(PastRun):
         experiment = self.record["experiment"]
         place = f"data/{experiment}/{PLACES[artifact]}"
         for stage, key in self.row.keys.items():
+            if not any(f"{place}/".startswith(f"{name}/") for name in list_written(experiment, stage)):
+                continue
             root = find_node_root(experiment, key)
             node = read_node(root, stage, key)
             if place not in node.files:
-                continue
+                break
             if not is_unchanged(root, node, place):
                 raise DataError(f"{paths.show_path(root / place)} was changed after its stage wrote it: sweep again")
             return root / place
@@ -63,8 +66,10 @@ class PointRun(PastRun):
         experiment = self.record["experiment"]
         for path in sorted((find_sweeps_dir(experiment) / "points").glob(f"*/params/{experiment}.yaml")):
             content = path.read_text(encoding="utf-8")
-            if compute_params_digest(parse_file(content, path).params) == self.row.params:
-                return content
+            # Those of earlier sweeps are there, too, and need not be valid any more.
+            with suppress(ParamsError):
+                if compute_params_digest(parse_file(content, path).params) == self.row.params:
+                    return content
         raise MissingDataError(f"params of point {self.row.number}: no longer among the folders of the sweep")
 
 
