@@ -392,7 +392,7 @@ def test_new_beside_a_command_of_dvc_is_refused_and_nothing_left(
     path = csv(PLAIN)(folder)
     before = list_files(root)
     with (
-        open_repo().lock,
+        open_repo().lock.own,
         pytest.raises(LabkitError, match="a DVC command is running in this checkout: nothing was created"),
     ):
         create_experiment("shop", [path], "y", choices=Choices())

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from dvc.lock import LockError
 from labkit.params.yaml_text import load_written_yaml
 from labkit.run import doctor
 from labkit.run.child_run import ChildRun
@@ -259,6 +261,47 @@ def test_a_run_waits_for_longer_than_dvc_does(bare: Path) -> None:
             other.wait(9)
     _, printed = other.communicate(timeout=60)
     assert other.returncode == 0, printed
+
+
+HOLD_AS_DVC = (
+    "import sys, zc.lockfile; held = zc.lockfile.LockFile(sys.argv[2]); print(1, flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture
+def push(bare: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[str]"]:
+    """A process that holds DVC's lock as `dvc push` does, for longer than DVC waits."""
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.1)
+    (bare / ".dvc" / "tmp").mkdir(exist_ok=True)
+    command = [sys.executable, "-c", HOLD_AS_DVC, "dvc", str(bare / ".dvc" / "tmp" / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "1\n"
+        yield process
+        process.kill()
+
+
+def test_run_waits_for_a_command_of_dvc_after_one_line_about_it(push: "subprocess.Popen[str]") -> None:
+    printed: list[str] = []
+    repo = dvc_repo.open_repo(printed.append)
+    timer = Timer(1, push.kill)
+    timer.start()
+    with repo.lock:
+        assert push.wait(5) is not None
+    timer.join()
+    assert printed == [f"waiting for dvc lock (process {push.pid}) …"]
+
+
+def test_what_must_not_wait_for_a_command_of_dvc_is_refused(push: "subprocess.Popen[str]") -> None:
+    printed: list[str] = []
+    lock = dvc_repo.open_repo(printed.append).lock
+    with pytest.raises(LockError), lock.refuse_to_wait():
+        lock.lock()
+    assert printed == []
+    assert lock.is_patient
+    lock.is_patient = False
+    with pytest.raises(LockError), lock:
+        pass
 
 
 def write_half(path: Path) -> None:

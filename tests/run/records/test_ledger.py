@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from labkit.errors import StageError
-from labkit.run.records import ledger, mlflow_store, recovery
+from labkit.run.records import ledger, ledger_index, mlflow_store, recovery
 from labkit.run.records.ledger import Process
 
 from tests.run.small import load_ledger
@@ -187,6 +187,63 @@ def test_left_over_that_names_nobody_stays_as_long_as_somebody_works(root: Path,
     os.utime(old, (0, 0))
     assert len(recovery.reconcile()) == 1
     assert old.exists()
+
+
+def test_run_that_starts_while_leftovers_are_looked_for_keeps_its_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run begins when the ledger has been read once."""
+    started: list[str] = []
+    find_unfinished = ledger_index.find_unfinished
+
+    def find_then_start() -> list[ledger.Entry]:
+        found = find_unfinished()
+        start = make_start(f"live-{len(started)}")
+        process = ledger.find_process(os.getpid())
+        assert process
+        ledger.append("start", **{**start, "pid": process.pid, "process_started": process.started})
+        (root / ".labkit" / "work" / start["run"]).mkdir(parents=True)
+        started.append(start["run"])
+        return found
+
+    monkeypatch.setattr(ledger_index, "find_unfinished", find_then_start)
+    ledger.append("start", **make_start("gone"))
+    (root / ".labkit" / "work" / "gone").mkdir(parents=True)
+    assert [entry.run for entry in recovery.reconcile()] == ["gone"]
+    assert len(started) > 1
+    assert sorted(path.name for path in (root / ".labkit" / "work").iterdir()) == started
+
+
+CHURN = """
+import os, shutil, sys
+from pathlib import Path
+places = [Path(".labkit/work"), Path("data/other"), Path("mlruns/1/gone/artifacts")]
+print("here", flush=True)
+while True:
+    for place in places:
+        for number in range(20):
+            (place / f"tmp{number}" / "below").mkdir(parents=True)
+        for number in range(20):
+            shutil.rmtree(place / f"tmp{number}")
+"""
+
+
+def test_folders_that_others_make_and_remove_meanwhile_do_not_end_the_sweep(root: Path) -> None:
+    for folder in (".labkit/work", "data/other", "mlruns/1/gone/artifacts"):
+        (root / folder).mkdir(parents=True)
+    churn = subprocess.Popen([sys.executable, "-c", CHURN], cwd=root, stdout=subprocess.PIPE)
+    try:
+        assert churn.stdout
+        assert churn.stdout.readline() == b"here\n"
+        ledger.append("start", **make_start("gone"))
+        ledger.append("opened", run="gone", tracked="gone")
+        gone = ledger.load_entries()
+        for _ in range(300):
+            recovery.remove_unfinished(gone)
+        assert churn.poll() is None
+    finally:
+        churn.kill()
+        churn.wait()
 
 
 @pytest.mark.parametrize("place", [".", "data/mine/clean", "reports/mine", "params", ".labkit/outputs/mine"])

@@ -23,6 +23,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.stage.cache import StageCache
 
 from labkit import paths
+from labkit.console import echo
 from labkit.errors import DataError, LabkitError, ParamsError, StageError, list_briefly, name_nearest
 from labkit.names import EXPERIMENT_NAME
 from labkit.params.yaml_text import load_plain
@@ -98,8 +99,13 @@ def as_if_removed(stage: Any) -> Iterator[None]:
             out.persist = True
 
 
-def open_repo() -> Repo:
+def open_repo(report: Callable[[str], None] | None = None) -> Repo:
     """Return the DVC repository of the checkout, with DVC's logging off.
+
+    Parameters
+    ----------
+    report
+        Called with a line about a command of DVC that is waited for; by default it goes to standard error.
 
     Raises
     ------
@@ -115,7 +121,7 @@ def open_repo() -> Repo:
         if fault := checkout.find_git_fault():
             raise ParamsError(f"{fault.found}: {fault.remedy}") from error
         raise ParamsError(f"{paths.find_root()}: {error}: is it a whole checkout?") from error
-    dvc_sharing.share(repo)
+    dvc_sharing.share(repo, report or partial(echo, is_error=True))
     repo.stage_cache = CheckedCache(repo)
     return repo
 
@@ -296,11 +302,11 @@ def remove_leftovers(repo: Repo) -> None:
     if not found:
         return
     try:
-        with repo.lock:
+        with repo.lock.refuse_to_wait(), repo.lock:
             for path in found:
                 path.unlink(missing_ok=True)
     except LockError:
-        return  # the run that holds the lock will do it
+        return  # the next run will do it
 
 
 def list_ends(experiment: str, names: list[str]) -> list[str]:

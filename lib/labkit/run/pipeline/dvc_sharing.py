@@ -7,14 +7,15 @@ meanwhile would leave half a file to the others.
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 from dvc.fs import LocalFileSystem
-from dvc.lock import LockBase
+from dvc.lock import LockBase, LockError
 from dvc.repo import Repo
 
 from labkit import paths
@@ -35,18 +36,56 @@ class QueuedLock(LockBase):  # type: ignore[misc]
         DVC's lock, which is taken as well: other commands of DVC know nothing of the queue.
     path
         Lock file of the queue.
+    report
+        Called with one line that names the command of DVC that is waited for.
+
+    Attributes
+    ----------
+    is_patient
+        Wait for a command of DVC until it ends, instead of three seconds.
     """
 
-    def __init__(self, own: LockBase, path: Path) -> None:
+    def __init__(self, own: LockBase, path: Path, report: Callable[[str], None]) -> None:
         super().__init__(own.lockfile)
-        self.own, self.path, self.held = own, path, ExitStack()
+        self.own, self.path, self.report, self.held = own, path, report, ExitStack()
+        self.is_patient = True
 
     def lock(self) -> None:
-        """Wait for the processes of labkit, and at most three seconds for a command of DVC."""
+        """Wait for the processes of labkit, and then for commands of DVC such as `dvc push`.
+
+        Raises
+        ------
+        LockError
+            A command of DVC holds the lock and `is_patient` is not set.
+        """
         with ExitStack() as stack:
             stack.enter_context(hold_lock(self.path))
-            self.own.lock()
+            self.lock_own()
             self.held = stack.pop_all()
+
+    def lock_own(self) -> None:
+        """Take DVC's lock, which gives up after three seconds each time."""
+        is_reported = False
+        while True:
+            try:
+                self.own.lock()
+            except LockError:
+                if not self.is_patient:
+                    raise
+            else:
+                return
+            if not is_reported:
+                self.report(f"waiting for {describe_command(Path(self.own.lockfile))} …")
+                is_reported = True
+
+    @contextmanager
+    def refuse_to_wait(self) -> Iterator[None]:
+        """Give up on a command of DVC after three seconds during the block."""
+        self.is_patient = False
+        try:
+            yield
+        finally:
+            self.is_patient = True
 
     def unlock(self) -> None:
         """Release both."""
@@ -90,10 +129,26 @@ def write_whole(path: Path) -> Iterator[StringIO]:
         beside.write_text(sort_sections(content) if is_lock else content, encoding="utf-8")
 
 
-def share(repo: Repo) -> None:
-    """Let a repository be used by several runs at once."""
+def describe_command(path: Path) -> str:
+    """Return a phrase that names the command of DVC whose process id is in DVC's lock file."""
+    with suppress(OSError, ValueError, psutil.Error):
+        pid = int(path.read_text(encoding="ascii"))
+        words = [Path(word).name for word in psutil.Process(pid).cmdline()]
+        command = " ".join(words[words.index("dvc") :][:2]) if "dvc" in words else "a DVC command"
+        return f"{command} (process {pid})"
+    return "a DVC command"
+
+
+def share(repo: Repo, report: Callable[[str], None]) -> None:
+    """Let a repository be used by several runs at once.
+
+    Parameters
+    ----------
+    report
+        Called with a line about a command of DVC that is waited for.
+    """
     repo.fs = WholeFiles()
-    repo.lock = QueuedLock(repo.lock, paths.find_root() / ".labkit" / QUEUE_NAME)
+    repo.lock = QueuedLock(repo.lock, paths.find_root() / ".labkit" / QUEUE_NAME, report)
 
 
 def remove_torn_list(path: Path) -> None:

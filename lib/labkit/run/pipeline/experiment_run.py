@@ -160,7 +160,7 @@ def run_work(
     recovery.close_gone(work.progress.show)
     if force or seem_needed(work.params.experiment):
         work.kernels.begin()
-    repo = dvc_repo.open_repo()
+    repo = dvc_repo.open_repo(work.progress.show)
     # DVC names stages and files relative to the current folder.
     with chdir(paths.find_root()), open_pipeline(work, packages, until=until, force=force):
         return run_stale(work, repo, until=until, force=force)
@@ -204,7 +204,11 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
             dvc_repo.reproduce(repo, experiment, until=until, force=force)
 
         def serve(is_over: Event) -> None:
-            server.serve(is_over, work.handle_request)
+            try:
+                server.serve(is_over, work.handle_request)
+            finally:
+                # After an interrupt, nobody waits for a command of DVC any longer.
+                repo.lock.is_patient = False
 
         dvc_repo.reproduce_beside(reproduce, serve)
 

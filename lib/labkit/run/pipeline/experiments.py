@@ -90,7 +90,8 @@ def add_files(files: Iterable[Path]) -> None:
     """
     repo = open_repo()
     try:
-        repo.add([str(path) for path in files])
+        with repo.lock.refuse_to_wait():
+            repo.add([str(path) for path in files])
     except LockError as error:
         raise ParamsError(
             "a DVC command is running in this checkout: nothing was created: run again when it has ended"

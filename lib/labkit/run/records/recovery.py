@@ -3,9 +3,11 @@
 A run whose process is still alive is never touched.
 """
 
+import fnmatch
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +37,7 @@ def reconcile() -> list[Entry]:
         entries = ledger_index.find_unfinished()
         gone = [entry for entry in entries if entry.is_open and not entry.process.is_alive()]
         if gone:
-            remove_unfinished(entries, gone)
+            remove_unfinished(gone)
         for entry in gone:
             entry.is_settled = False
             entry.close("killed", None, GONE)
@@ -68,17 +70,20 @@ def settle(entry: Entry) -> None:
     ledger.append("settled", run=entry.run)
 
 
-def remove_unfinished(unfinished: Iterable[Entry], gone: Iterable[Entry]) -> None:
-    """Remove the work folders and temporary files of ended runs, those just closed and earlier ones."""
-    alive = {entry.run for entry in unfinished if entry.is_open and entry.process.is_alive()}
+def remove_unfinished(gone: Iterable[Entry]) -> None:
+    """Remove the work folders and temporary files of ended runs, those just closed and earlier ones.
+
+    Other runs may start and end meanwhile.
+    """
+    # Listed first: a run is in the ledger before it has a folder, so whoever has one by now is found there.
+    folders = list(paths.find_work_dir().iterdir())
+    alive = {entry.run for entry in ledger_index.find_unfinished() if entry.is_open and entry.process.is_alive()}
     known = {name.run for name in ledger_index.list_recorded_runs()}
-    for folder in paths.find_work_dir().iterdir():
-        is_old = time.time() - folder.stat().st_mtime > OLD_SECONDS
-        if folder.name not in alive and (folder.name in known or (is_old and not alive)):
+    for folder in folders:
+        if folder.name not in alive and (folder.name in known or (not alive and is_old(folder))):
             shutil.rmtree(folder, ignore_errors=True)
     root = paths.find_root()
-    pattern = f".*{PART}"
-    places = [*root.glob(pattern), *(path for name in SWEPT for path in (root / name).rglob(pattern))]
+    places = [*root.glob(f".*{PART}"), *(path for name in SWEPT for path in find_below(root / name, f".*{PART}"))]
     left = [path for path in places if not is_being_written(path)]
     for path in left + [path for entry in gone for path in list_uploads(entry)]:
         if path.is_dir() and not path.is_symlink():
@@ -88,11 +93,26 @@ def remove_unfinished(unfinished: Iterable[Entry], gone: Iterable[Entry]) -> Non
                 path.unlink()
 
 
+def is_old(path: Path) -> bool:
+    """Return whether a file or folder has not changed for long; not if it was removed meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime > OLD_SECONDS
+    except OSError:
+        return False
+
+
+def find_below(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files and folders of a name at any depth, however many folders disappear meanwhile."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in fnmatch.filter([*folders, *files], pattern))
+
+
 def list_uploads(entry: Entry) -> list[Path]:
     """Return the temporary files of artifacts that MLflow has not finished copying."""
     if not entry.tracked:
         return []
-    return list((paths.find_root() / "mlruns").glob(f"*/{entry.tracked}/artifacts/**/.artifact.uploading.*"))
+    folders = (paths.find_root() / "mlruns").glob(f"*/{entry.tracked}/artifacts")
+    return [path for folder in folders for path in find_below(folder, ".artifact.uploading.*")]
 
 
 def is_being_written(path: Path) -> bool:
