@@ -1,11 +1,15 @@
 """How many cores each of some jobs may use."""
 
 import os
+from pathlib import Path
 
 import pytest
 from labkit.errors import ParamsError
 from labkit.run.capacity import count_cores
 from labkit.run.core_share import share_cores
+
+from tests.conftest import call_in_process
+from tests.run.small import make_small
 
 
 def test_cores_are_shared_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +33,11 @@ def test_invalid_limit_is_an_error(value: str, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ParamsError) as raised:
         share_cores()
     assert str(raised.value) == f"LABKIT_CORES is {value!r}: set it to a whole number from 1 on, or unset it"
+
+
+def test_run_with_an_invalid_limit_is_refused_before_it_starts(tmp_path: Path) -> None:
+    root = make_small(tmp_path / "checkout", "eda")
+    done = call_in_process(root, "run", "small", "--cold", LABKIT_CORES="abc")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("labkit: LABKIT_CORES is 'abc': set it to a whole number")
+    assert not (root / ".labkit" / "ledger.jsonl").exists()

@@ -26,6 +26,7 @@ from labkit.params.subject import Subject
 from labkit.params.trusted_types import find_type
 from labkit.paths import show_path
 from labkit.run import checkout
+from labkit.run.core_share import share_cores
 from labkit.run.dvc_yaml import FINGERPRINT
 from labkit.run.fingerprint import packages
 from labkit.run.kernels.session import Kernels, seem_needed
@@ -48,7 +49,7 @@ class RunRequest:
     until, force
         The stage to stop after, and one to run even if nothing has changed.
     is_waiting
-        Wait for another run of this checkout instead of raising an error.
+        Wait for another run of this experiment instead of raising an error.
     is_locked
         Raise an error if the installed packages differ from the lock file, instead of a warning.
     settings
@@ -78,11 +79,12 @@ def start_work(
     ------
     ParamsError
         DVC could not work in the checkout, code that the params name cannot be imported, a secret's variable is not
-        set, or a notebook is missing or cannot run.
+        set, `LABKIT_CORES` is not valid, or a notebook is missing or cannot run.
     TrackingError
         The tracking server cannot be reached.
     """
     checkout.check_checkout(params.experiment)
+    share_cores()
     check_own_code(params)
     secrets = read_secrets(params.secrets, where=show_path(paths.find_params_path(params.experiment)))
     mlflow_store.check_store(paths.get_tracking_uri())
@@ -123,7 +125,7 @@ def run_experiment(
 ) -> list[Line]:
     """Run the stale stages of an experiment with DVC and return the lines of the closing table.
 
-    Waits for another run of this checkout, or raises an error. Settings are written into the params file only after
+    Waits for another run of this experiment, or raises an error. Settings are written into the params file only after
     that, because the other run reads it.
 
     Raises

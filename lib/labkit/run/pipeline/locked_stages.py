@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def mark(content: bytes, tree: Mapping[str, Any]) -> None:
             write_text(find_mark(), hashlib.sha256(content).hexdigest())
 
 
-@cache
+@lru_cache(maxsize=2)
 def split_sections(content: bytes) -> dict[str, str]:
     """Return the text of each stage of dvc.lock; none if it cannot be split."""
     try:
