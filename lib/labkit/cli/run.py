@@ -92,11 +92,11 @@ def run_several(
     if is_json:
         print_json({"runs": [one.to_dict() for one in ended]})
     else:
-        show_runs(ended)
+        show_runs(ended, sample=options["sample"])
     sys.exit(max(one.exit_code for one in ended))
 
 
-def show_runs(ended: "list[RunEnd]") -> None:
+def show_runs(ended: "list[RunEnd]", *, sample: int | None) -> None:
     """Print how each of several runs ended and what it led to, and where to look."""
     from labkit.run.records import mlflow_store
     from labkit.stages.result import Result
@@ -109,7 +109,12 @@ def show_runs(ended: "list[RunEnd]") -> None:
         rows.append((one.experiment, one.outcome, format_duration(one.seconds), about))
     columns = (make_column("experiment", is_whole=True), make_column("ended", is_whole=True))
     print_table((*columns, make_column("time", is_number=True, is_whole=True), "result"), rows)
-    echo(f"Reports:   {os.path.relpath(paths.find_reports_dir() / 'index.html')}")
+    if sample:
+        pages = [one.document["report"] for one in ended if "report" in one.document]
+        for page in pages:
+            echo(f"Report:    {page}   (sample of {format_count(sample, 'row')}, never published)")
+    else:
+        echo(f"Reports:   {os.path.relpath(paths.find_reports_dir() / 'index.html')}")
     echo(f"Tracking:  {mlflow_store.describe_viewing()}")
 
 

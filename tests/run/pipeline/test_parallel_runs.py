@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from labkit.cli.run import show_runs
 from labkit.run import capacity
-from labkit.run.pipeline.parallel_runs import expect_bytes
+from labkit.run.pipeline.parallel_runs import RunEnd, expect_bytes
 from labkit.run.records.stage_record import StageRecord, save_record
 
 from tests.conftest import call_in_process, call_labkit
@@ -140,3 +141,17 @@ def test_a_run_is_expected_to_need_what_its_largest_stage_did(
         )  # fmt: skip
         save_record(record, root / "reports" / "small")
     assert expect_bytes("small") == 5
+
+
+def test_page_of_each_sample_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "params").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.setenv("LABKIT_ROOT", str(tmp_path))
+    ended = [RunEnd(name, 0, 1.0, {"report": f"reports/{name}/sample/index.html"}, "") for name in EXPERIMENTS]
+    show_runs([*ended, RunEnd("third", 1, 1.0, {}, "no rows")], sample=50)
+    printed = capsys.readouterr().out
+    for name in EXPERIMENTS:
+        assert f"Report:    reports/{name}/sample/index.html   (sample of 50 rows, never published)\n" in printed
+    assert "Reports: " not in printed
