@@ -10,7 +10,10 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,13 +22,15 @@ import psutil
 import pytest
 from labkit.model.estimators import candidates
 from labkit.model.training import fit_processes, tuning
-from labkit.model.training.comparison import Comparison, compare
+from labkit.model.training.comparison import Comparison, compare, find_kinds
+from labkit.model.training.cross_validation import make_folds
 from labkit.params.tables import Target
 from labkit.params.training import Training
 from labkit.run import capacity
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from tests.conftest import ROOT
 from tests.model.tables import make_timeline
@@ -179,6 +184,110 @@ def test_process_that_is_killed_once_costs_no_result(monkeypatch: pytest.MonkeyP
         found.append(describe(run(features, y_true, DIABETES, training)))
     assert found[0] == found[1]
     assert "killed" not in found[0]
+
+
+class KilledAtStart(fit_processes.Rows):
+    """Rows that kill the process that reads them, before it has read all: each, or the first only."""
+
+    path = ""
+
+    def __reduce__(self) -> Any:
+        return get_last, (Killer(self.path), fit_processes.Rows(self.features, self.y_true, self.target, self.folds))
+
+
+@dataclass
+class Killer:
+    """What kills the process that unpickles it, unless a file exists, which it makes."""
+
+    path: str
+
+    def __reduce__(self) -> Any:
+        return kill_once, (self.path,)
+
+
+def kill_once(path: str) -> None:
+    if not path or not Path(path).exists():
+        if path:
+            Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def get_last(*given: Any) -> Any:
+    return given[-1]
+
+
+@pytest.mark.parametrize("is_once", [True, False])
+def test_process_that_is_killed_while_it_starts(is_once: bool, tmp_path: Path) -> None:
+    features, y_true, _ = load("breast_cancer")
+    folds = make_folds(y_true, target=CANCER, n_folds=2, seed=0)
+    rows = KilledAtStart(features, y_true, CANCER, folds)
+    object.__setattr__(rows, "path", str(tmp_path / "killed") if is_once else "")
+    make = partial(candidates.make_candidate, "naive_bayes", CANCER, find_kinds(features), seed=0)
+    with fit_processes.open_fits(rows, n_processes=2) as fits:
+        fits.plan("one", make)
+        fits.plan("other", make)
+        errors = {key: next(fits.list_scores(key)).error for key in ("one", "other")}
+    error = (
+        "its process was killed (while it started), also while no other ran: perhaps memory ran out, in fold 1 of 2: "
+        "fewer rows (training.most_rows) need less"
+    )
+    assert set(errors.values()) == {"" if is_once else error}
+
+
+class NotPicklable(DummyRegressor):
+    """An estimator that cannot be sent to another process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = Lock()
+
+
+class NotReadable(DummyRegressor):
+    """An estimator that another process cannot read."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+class Leaving(DummyRegressor):
+    """An estimator that ends its process by itself."""
+
+    def fit(self, X: object, y: object, sample_weight: object = None) -> "Leaving":
+        assert multiprocessing.parent_process(), "not in the process of the tests"
+        os._exit(3)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "error"),
+    [
+        (NotPicklable, "TypeError: cannot pickle '_thread.lock' object"),
+        (NotReadable, "ValueError: invalid literal for int() with base 10: 'no number'"),
+        (Leaving, "its process ended by itself (exit code 3), also while no other ran, in fold 1 of 2"),
+    ],
+)
+def test_candidate_that_no_process_can_fit_fails_alone(
+    estimator: type, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, y_true, _ = load("diabetes")
+    monkeypatch.setitem(candidates.ESTIMATORS, "linear", (None, lambda seed: estimator()))
+    training = Training(models=("decision_tree", "linear", "dummy"), metric="mae", folds=2, tuning_trials=1)
+    compared, _ = run(features, y_true, DIABETES, training)
+    errors = dict(zip(compared.frame["model"], compared.frame["error"], strict=True))
+    assert errors == {"decision_tree": "", "linear": error, "dummy": ""}
+
+
+def test_nearest_of_equally_distant_rows_are_the_same_in_one_process_and_in_two() -> None:
+    random = np.random.default_rng(0)
+    features = pd.DataFrame(random.integers(0, 3, size=(4_000, 6))).add_prefix("x")
+    y_true = pd.Series(random.choice(["yes", "no"], 4_000))
+    target = Target(column="y", task="classification", positive="yes")
+    training = Training(models=("nearest_neighbours",), metric="log_loss", folds=2)
+    found = []
+    for n_cores in (1, 2):
+        with use_cores(n_cores), threadpool_limits(2):
+            compared = compare(features, y_true, target=target, training=training, seed=3)
+        found.append(compared.by_fold["nearest_neighbours"].tolist())
+    assert found[0] == found[1]
 
 
 def test_warnings_are_shown_by_the_process_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:

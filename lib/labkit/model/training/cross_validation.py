@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from labkit.data.timeline import Timeline
 from labkit.errors import DataError, get_first_line
@@ -107,7 +108,8 @@ def score_fold(
     Parameters
     ----------
     prepared
-        Folds that may be prepared already, for candidates of labkit's own, whose estimators do not change their input.
+        Folds that may be prepared already, for candidates whose estimators do not change their input: labkit's own and
+        those of PyCaret.
     """
     train, test = folds[number]
     try:
@@ -117,7 +119,9 @@ def score_fold(
                 rows = prepared.prepare(number, candidate[0], rows, y_true.iloc[train])
                 candidate = Pipeline(candidate.steps[1:])
             fitted = fit_candidate(clone(candidate), rows[0], y_true.iloc[train])
-            predictions = compute_predictions(y_true.iloc[test], fitted, rows[1], target)
+            # Which of several equally distant rows are the nearest neighbours depends on the number of threads.
+            with threadpool_limits(1):
+                predictions = compute_predictions(y_true.iloc[test], fitted, rows[1], target)
         return metrics.compute_metrics(predictions)
     except Exception as error:  # whatever a library raises
         error.add_note(f"in fold {number + 1} of {len(folds)}")

@@ -3,7 +3,7 @@
 Two fits with one thread each take less time than the same fits in turn with two threads each, which wait for each other
 at every split of a tree. Results come in the order in which the caller asks for them, and none depends on the number of
 processes: seeds are fixed, and the estimators here give the same numbers with any number of threads (LightGBM with
-`deterministic`, the histograms of scikit-learn per feature, forests per tree).
+`deterministic`, the histograms of scikit-learn per feature, forests per tree), or are made to predict with one.
 
 Processes are forked from one that has only imported packages: a fork of a process that has already fitted a model with
 several threads would hang.
@@ -18,8 +18,9 @@ from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from sklearn.base import clone
@@ -44,6 +45,7 @@ MOST_TRIES = 2
 REPLAYED: dict[Any, Any] = {}
 """Warnings of processes that were shown here, as Python remembers its own."""
 
+Made = TypeVar("Made")
 Job = tuple[Hashable, int]
 """A candidate, by its key, and the number of a fold."""
 
@@ -93,12 +95,13 @@ class Worker:
         theirs.close()
         self.job: Job | None = None
 
-    def submit(self, job: Job, candidate: Pipeline) -> None:
-        """Have a fold evaluated."""
+    def submit(self, job: Job, candidate: bytes) -> None:
+        """Have a fold of a pickled candidate evaluated."""
         self.job = job
         # A process that was killed meanwhile is noticed when its result is read.
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.connection.send((candidate, job[1]))
+            self.connection.send(job[1])
+            self.connection.send_bytes(candidate)
 
     def read(self) -> FoldScore | None:
         """Return the result; None if the process was killed."""
@@ -130,16 +133,16 @@ class FitProcesses:
         self.rows, self.n_processes = rows, n_processes
         self.workers: list[Worker] = []
         self.waiting: list[Job] = []
-        self.candidates: dict[Hashable, Pipeline] = {}
+        self.candidates: dict[Hashable, bytes] = {}
         self.scores: dict[Job, FoldScore] = {}
-        self.kills: dict[Job | None, int] = {}
+        self.kills: dict[Job, int] = {}
 
     def plan(self, key: Hashable, make: Callable[[], Pipeline]) -> None:
         """Make a candidate and have all its folds evaluated, after those that were planned before.
 
         The first fold comes first, because the others may not be needed after it; then the largest.
         """
-        candidate, failed = try_make(make)
+        candidate, failed = try_make(lambda: bytes(ForkingPickler.dumps(make())))
         if candidate is None:
             self.scores[key, 0] = failed
             return
@@ -166,11 +169,14 @@ class FitProcesses:
             is_careful = any(job in self.kills for job in (self.waiting[0], *(one.job for one in busy)))
             if len(busy) >= (1 if is_careful else self.n_processes):
                 return
-            worker = next((one for one in self.workers if one.job is None), None)
+            worker, job = next((one for one in self.workers if one.job is None), None), self.waiting.pop(0)
             if worker is None:
-                worker = Worker(self.rows)
+                try:
+                    worker = Worker(self.rows)
+                except (ConnectionError, EOFError):
+                    self.note_killed(job, None)
+                    continue
                 self.workers.append(worker)
-            job = self.waiting.pop(0)
             worker.submit(job, self.candidates[job[0]])
 
     def collect(self) -> None:
@@ -186,21 +192,17 @@ class FitProcesses:
                 self.scores[job] = score
                 continue
             self.workers.remove(worker)
-            self.kills[job] = self.kills.get(job, 0) + 1
-            if self.kills[job] < MOST_TRIES:
-                self.waiting.insert(0, job)
-            else:
-                self.scores[job] = FoldScore(error=self.describe_killed(job, worker.process.exitcode))
+            self.note_killed(job, worker.process.exitcode)
         self.start_waiting()
 
-    def describe_killed(self, job: Job, exit_code: int | None) -> str:
-        """Return why a fold has no result."""
-        how = signal.Signals(-exit_code).name if exit_code and exit_code < 0 else f"exit code {exit_code}"
-        place = f"in fold {job[1] + 1} of {len(self.rows.folds)}"
-        return (
-            f"its process was killed ({how}), also while no other ran: perhaps memory ran out, {place}: fewer rows "
-            "(training.most_rows) need less"
-        )
+    def note_killed(self, job: Job, exit_code: int | None) -> None:
+        """Have a fold whose process has ended evaluated once more, or note why it has no result."""
+        self.kills[job] = self.kills.get(job, 0) + 1
+        if self.kills[job] < MOST_TRIES:
+            self.waiting.insert(0, job)
+        else:
+            place = f"in fold {job[1] + 1} of {len(self.rows.folds)}"
+            self.scores[job] = FoldScore(error=describe_lost_fit(exit_code, place))
 
     def give_up(self, key: Hashable) -> None:
         """Evaluate no further folds of a candidate."""
@@ -247,8 +249,23 @@ class FitsInTurn:
         """Return at once: nothing is under way."""
 
 
-def try_make(make: Callable[[], Pipeline]) -> tuple[Pipeline | None, FoldScore]:
-    """Return a candidate, or None and why it cannot be made."""
+def describe_lost_fit(exit_code: int | None, place: str) -> str:
+    """Return why a fold has no result whose process ended without one; the exit code is None if it never started.
+
+    >>> describe_lost_fit(3, "in fold 1 of 5")
+    'its process ended by itself (exit code 3), also while no other ran, in fold 1 of 5'
+    """
+    if exit_code is not None and exit_code >= 0:
+        return f"its process ended by itself (exit code {exit_code}), also while no other ran, {place}"
+    how = "while it started" if exit_code is None else signal.Signals(-exit_code).name
+    return (
+        f"its process was killed ({how}), also while no other ran: perhaps memory ran out, {place}: fewer rows "
+        "(training.most_rows) need less"
+    )
+
+
+def try_make(make: Callable[[], Made]) -> tuple[Made | None, FoldScore]:
+    """Return what is made, or None and why it cannot be made."""
     started = time.monotonic()
     try:
         return make(), FoldScore()
@@ -290,10 +307,10 @@ def evaluate_folds(connection: Connection, rows: Rows) -> None:
     prepared = PreparedFolds()
     while True:
         try:
-            candidate, number = connection.recv()
+            number = connection.recv()
         except EOFError:
             return
-        connection.send(evaluate_alone(candidate, rows, number, prepared))
+        connection.send(evaluate_alone(connection.recv, rows, number, prepared))
 
 
 def end_with_parent() -> None:
@@ -304,9 +321,11 @@ def end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def evaluate_alone(candidate: Pipeline, rows: Rows, number: int, prepared: PreparedFolds) -> FoldScore:
+def evaluate_alone(receive: Callable[[], Pipeline], rows: Rows, number: int, prepared: PreparedFolds) -> FoldScore:
     """Return the result of a candidate in one fold, fitted with one thread, and what it warned of."""
-    candidate = clone(candidate)
+    candidate, failed = try_make(lambda: clone(receive()))
+    if candidate is None:
+        return failed
     set_threads(candidate[-1], 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
