@@ -33,7 +33,6 @@ def test_card_of_a_regression() -> None:
         "Split: random.",
         "| metric | model | 95 % interval | dummy |",
         "| mae | 43.2 | 39.0 to 47.0 | 62.5 |",
-        "Required: a gain above 5.",
         "- ✓ better: by 1.",
         "- ✕ **failed:** not worse: by 2.",
         "- The holdout has only 4 rows: the intervals above are wide for that reason.",
