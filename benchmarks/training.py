@@ -123,7 +123,8 @@ def main() -> None:
     rounds = f"medians of {chosen.rounds} rounds, in which the ways alternated. Results: {same}"
     table = "\n".join(["| | wall | ratio | CPU | ratio |", "|---|---:|---:|---:|---:|", *lines])
     write_section(
-        "12. Training", f"{machine}\n\n{compared}, on the features of `{chosen.experiment}`; {rounds}.\n\n{table}"
+        "15. Candidates side by side",
+        f"{machine}\n\n{compared}, on the features of `{chosen.experiment}`; {rounds}.\n\n{table}",
     )
 
 
