@@ -51,3 +51,13 @@ def test_there_is_no_more_than_the_container_may_have(
     monkeypatch.setattr(memory, "LIMIT_FILES", (str(tmp_path / "memory.max"),))
     described = f"peak memory 1.0 of {total or format(whole / GIGABYTE, '.1f')} GB"
     assert Gauge(peak_bytes=GIGABYTE).describe() == described
+
+
+def test_what_is_free_in_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, content in (("max", "1000"), ("current", "900"), ("stat", "anon 200\ninactive_file 300\nfile 500\n")):
+        (tmp_path / f"memory.{name}").write_text(content)
+    monkeypatch.setattr(memory, "LIMIT_FILES", (str(tmp_path / "memory.max"), ""))
+    monkeypatch.setattr(memory, "USED_FILES", (str(tmp_path / "memory.current"), ""))
+    assert memory.find_free() == 400
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.find_free() > 10**6

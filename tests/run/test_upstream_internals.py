@@ -1,10 +1,11 @@
-"""The undocumented parts of MLflow and DVC that labkit uses: they exist as listed, and nothing else is used."""
+"""The undocumented parts of MLflow, DVC and Python that labkit uses: they exist as listed, and nothing else is used."""
 
 import ast
 import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from dvc.repo import Repo
 from labkit.run.upstream_internals import INTERNALS, Internal
 
 DOCUMENTED = (
+    "multiprocessing",
+    "multiprocessing.connection",
     "mlflow",
     "mlflow.entities",
     "mlflow.exceptions",
@@ -86,6 +89,8 @@ def test_instances_have_the_attributes(repo: Repo, tmp_path: Path) -> None:
         "Output": stage.outs[0],
         "ParamsDependency": stage.deps[0],
         "SqlAlchemyStore": store,
+        "ForkServer": forkserver._forkserver,  # type: ignore[attr-defined]
+        "ResourceTracker": resource_tracker._resource_tracker,  # type: ignore[attr-defined]
     }
     listed = [one for one in INTERNALS if one.attributes]
     assert {one.place.partition(":")[2] for one in listed} == set(instances)
@@ -98,10 +103,10 @@ def test_instances_have_the_attributes(repo: Repo, tmp_path: Path) -> None:
 
 
 def find_used(path: Path) -> set[str]:
-    """Return what a module uses of MLflow and DVC that they do not document, as `module:name`."""
+    """Return what a module uses of MLflow, DVC and multiprocessing that is not documented, as `module:name`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    foreign = [node for node in imported if str(node.module).split(".")[0] in ("mlflow", "dvc")]
+    foreign = [node for node in imported if str(node.module).split(".")[0] in ("mlflow", "dvc", "multiprocessing")]
     modules: dict[str, str] = {}
     used = set()
     for node in foreign:
@@ -135,6 +140,7 @@ def is_module(name: str) -> bool:
 def test_nothing_else_is_used() -> None:
     listed = {one.place for one in INTERNALS}
     names = {place.rpartition(":")[2].rpartition(".")[2] for place in listed}
+    names |= {name for one in INTERNALS for name in one.attributes}
     used = {place: path for path in LIB.rglob("*.py") for place in find_used(path)}
     unlisted = {
         place: str(path.relative_to(LIB))

@@ -10,6 +10,8 @@ import psutil
 
 SAMPLING_SECONDS = 0.5
 LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+USED_FILES = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+CACHE_NAMES = ("inactive_file", "total_inactive_file")
 GIGABYTE = 1024**3
 
 
@@ -49,6 +51,22 @@ def measure_memory(pid: int) -> int:
             continue
         total += max(0, int(taken.rss) - int(getattr(taken, "shared", 0)))
     return total
+
+
+def find_free() -> int:
+    """Return the memory in bytes that no process uses: of the machine, or of the container if that is less."""
+    free = int(psutil.virtual_memory().available)
+    for limit, used, cache in zip(LIMIT_FILES, USED_FILES, CACHE_NAMES, strict=True):
+        try:
+            most = int(Path(limit).read_text(encoding="ascii"))
+            taken = int(Path(used).read_text(encoding="ascii"))
+            lines = Path(used).with_name("memory.stat").read_text(encoding="ascii").splitlines()
+        except (OSError, ValueError):
+            continue
+        # Files that are kept in memory give way to processes.
+        given_up = sum(int(line.split()[1]) for line in lines if line.split()[0] == cache)
+        free = min(free, max(most - taken + given_up, 0))
+    return free
 
 
 def find_total() -> int:

@@ -1,4 +1,4 @@
-"""Everything of MLflow and DVC that labkit uses although they do not document it, so that an upgrade may break it.
+"""Everything of MLflow, DVC and Python that labkit uses although it is not documented, so that an upgrade may break it.
 
 MLflow documents its client and its entities; DVC documents its commands and `dvc.api`. `tests/run` verifies on every
 version that what is listed here exists and still takes these parameters, and that labkit uses nothing else.
@@ -88,4 +88,14 @@ INTERNALS = (
     Internal("dvc.exceptions:DownloadError", "files that are not on the remote"),
     Internal("dvc.config:NoRemoteError", "no remote is the default one"),
     Internal("dvc.fs:RemoteMissingDepsError", "the package for a remote is missing"),
+    Internal("multiprocessing.forkserver:_forkserver", "ending the fork server with the processes that fit"),
+    Internal("multiprocessing.forkserver:ForkServer", "ending the fork server", (), ("_forkserver_pid",)),
+    Internal("multiprocessing.forkserver:ForkServer._stop", "ending the fork server"),
+    Internal("multiprocessing.resource_tracker:_resource_tracker", "ending what the fork server started"),
+    Internal("multiprocessing.resource_tracker:ResourceTracker", "ending it", (), ("_pid",)),
+    Internal("multiprocessing.resource_tracker:ResourceTracker._stop", "ending it"),
+    Internal("multiprocessing.reduction:ForkingPickler.dumps", "pickling what a process fits", ("obj",)),
+    Internal("multiprocessing.reduction:ForkingPickler", "pickling what a process fits"),
+    Internal("multiprocessing.context:ForkServerContext", "a type"),
+    Internal("multiprocessing.context:ForkServerProcess", "a type"),
 )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -30,7 +31,7 @@ from labkit.run import capacity
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.conftest import ROOT
 from tests.model.tables import make_timeline
@@ -127,7 +128,13 @@ def test_on_one_core_and_with_little_memory_there_is_no_other_process(monkeypatc
     assert fit_processes.count_processes(1_000) == len(CORES)
     assert fit_processes.count_processes(99) == 1
     own = psutil.Process().memory_info().rss
-    monkeypatch.setattr(capacity, "find_total", lambda: own * 2)
+    for n_kernels, n_processes in ((0.5, 1), (1.5, 1), (2.5, 2)):
+        monkeypatch.setattr(fit_processes, "find_free", lambda n_kernels=n_kernels: int(own * n_kernels))
+        monkeypatch.setattr(capacity, "MEMORY_SHARE", 1.0)
+        assert fit_processes.count_processes(1_000) == n_processes
+    monkeypatch.undo()
+    monkeypatch.setattr(fit_processes, "FEWEST_ROWS", 100)
+    monkeypatch.setattr(fit_processes, "find_free", lambda: int(capacity.find_total() * 0.2))
     assert fit_processes.count_processes(1_000) == 1
     monkeypatch.undo()
     monkeypatch.setattr(fit_processes, "FEWEST_ROWS", 100)
@@ -173,6 +180,74 @@ def test_candidate_whose_process_is_killed_has_failed_and_the_others_go_on(monke
     assert reported[1] == f"linear {error}"
     assert (compared.frame["error"] == "").sum() == 3
     assert [one.split()[0] for one in reported] == ["decision_tree", "linear", "dummy", "lightgbm"]
+
+
+class Lonely(Dying):
+    """An estimator whose process is killed once, and that fails if others are there when that fold is fitted again."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "Dying":
+        first, again, fold = Path(self.path), Path(f"{self.path} again"), str(float(np.sum(y)))
+        if not first.exists():
+            first.write_text(fold)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if first.read_text() == fold and not again.exists():
+            again.touch()
+            if (number := len(psutil.Process(os.getppid()).children())) > 1:
+                raise ValueError(f"one of {number} processes")
+        return super().fit(X, y)
+
+
+def test_fold_whose_process_was_killed_is_evaluated_while_no_other_process_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    features, y_true, _ = load("diabetes")
+    monkeypatch.setitem(candidates.ESTIMATORS, "linear", (None, lambda seed: Lonely(str(tmp_path / "killed"))))
+    folds, kinds = make_folds(y_true, target=DIABETES, n_folds=3, seed=0), find_kinds(features)
+    with fit_processes.open_fits(fit_processes.Rows(features, y_true, DIABETES, folds), n_processes=3) as fits:
+        for model in ("decision_tree", "linear"):
+            fits.plan(model, partial(candidates.make_candidate, model, DIABETES, kinds, seed=0))
+        errors = [score.error for model in ("decision_tree", "linear") for score in fits.list_scores(model)]
+    assert errors == [""] * 6
+    assert (tmp_path / "killed again").exists()
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_no_child_process_is_left_that_was_not_there_before(is_running: bool) -> None:
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    if is_running:
+        forkserver.ensure_running()
+    before, during = set(psutil.Process().children()), set[psutil.Process]()
+    features, y_true, _ = load("diabetes")
+    training = Training(models=("dummy", "decision_tree"), metric="mae", folds=2)
+    note = lambda *_: during.update(psutil.Process().children())  # noqa: E731
+    compare(features, y_true, target=DIABETES, training=training, seed=3, on_candidate=note)
+    assert len(during - before) == (0 if is_running else 2)
+    assert set(psutil.Process().children()) == before
+
+
+def test_on_one_core_large_tables_are_fitted_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[tuple[int, set[int]]] = []
+
+    class Counting(DummyRegressor):
+        def __init__(self, n_jobs: int = 2) -> None:
+            super().__init__()
+            self.n_jobs = n_jobs
+
+        def fit(self, X: object, y: object, sample_weight: object = None) -> "Counting":
+            used.append((self.n_jobs, {one["num_threads"] for one in threadpool_info()}))
+            return super().fit(X, y)
+
+    features, y_true, _ = load("diabetes")
+    monkeypatch.setitem(candidates.ESTIMATORS, "linear", (None, lambda seed: Counting()))
+    options = {"target": DIABETES, "training": Training(models=("linear",), metric="mae", folds=2), "seed": 3}
+    monkeypatch.setenv("LABKIT_CORES", "1")
+    with threadpool_limits(2):
+        compare(features, y_true, **options)
+        assert used == [(1, {1})] * 2
+        monkeypatch.setattr(fit_processes, "FEWEST_ROWS", 1_000)
+        compare(features, y_true, **options)
+    assert used[2:] == [(2, {2})] * 2
 
 
 def test_process_that_is_killed_once_costs_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

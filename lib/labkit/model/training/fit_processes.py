@@ -29,12 +29,13 @@ from threadpoolctl import threadpool_limits
 
 from labkit.model.estimators.candidates import set_threads
 from labkit.model.training.cross_validation import FitFailedError, Folds, describe_error, score_fold
+from labkit.model.training.fork_server import end_fork_server
 from labkit.model.training.prepared_folds import PreparedFolds
 from labkit.params.own_metrics import OWN_METRICS
 from labkit.params.tables import Target
 from labkit.run import capacity
 from labkit.run.core_share import share_cores
-from labkit.run.memory import measure_memory
+from labkit.run.memory import find_free, find_total, measure_memory
 
 FEWEST_ROWS = 10_000
 """Rows from which on processes save more time than their start takes."""
@@ -169,6 +170,8 @@ class FitProcesses:
             is_careful = any(job in self.kills for job in (self.waiting[0], *(one.job for one in busy)))
             if len(busy) >= (1 if is_careful else self.n_processes):
                 return
+            if is_careful:
+                self.close()  # what idle processes keep is memory too
             worker, job = next((one for one in self.workers if one.job is None), None), self.waiting.pop(0)
             if worker is None:
                 try:
@@ -226,10 +229,16 @@ class FitProcesses:
 
 
 class FitsInTurn:
-    """Evaluates the folds of candidates one after another in this process, when they are asked for."""
+    """Evaluates the folds of candidates one after another in this process, when they are asked for.
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    Parameters
+    ----------
+    n_threads
+        Number of threads of each fit; None for that of the estimator.
+    """
+
+    def __init__(self, rows: Rows, *, n_threads: int | None = None) -> None:
+        self.rows, self.n_threads = rows, n_threads
         self.makers: dict[Hashable, Callable[[], Pipeline]] = {}
 
     def plan(self, key: Hashable, make: Callable[[], Pipeline]) -> None:
@@ -242,8 +251,13 @@ class FitsInTurn:
         if candidate is None:
             yield failed
             return
+        if self.n_threads is not None:
+            candidate = clone(candidate)
+            set_threads(candidate[-1], self.n_threads)
         for number in range(len(self.rows.folds)):
-            yield evaluate(candidate, self.rows, number)
+            with threadpool_limits(self.n_threads):
+                score = evaluate(candidate, self.rows, number)
+            yield score
 
     def finish(self) -> None:
         """Return at once: nothing is under way."""
@@ -277,24 +291,29 @@ def try_make(make: Callable[[], Made]) -> tuple[Made | None, FoldScore]:
 def open_fits(rows: Rows, *, n_processes: int) -> Iterator[FitProcesses | FitsInTurn]:
     """Evaluate candidates in this block, in processes of their own or, if there is to be one, in this process."""
     if n_processes == 1:
-        yield FitsInTurn(rows)
+        is_large = len(rows.features) >= FEWEST_ROWS
+        yield FitsInTurn(rows, n_threads=1 if is_large and share_cores() == 1 else None)
         return
     fits = FitProcesses(rows, n_processes)
-    try:
-        yield fits
-    finally:
-        fits.close()
+    with end_fork_server():
+        try:
+            yield fits
+        finally:
+            fits.close()
 
 
 def count_processes(n_rows: int) -> int:
     """Return how many processes evaluate candidates at a time: as many as cores, if each may grow as large as this one.
+
+    What other processes of the machine or container use counts, such as the kernels of other experiments.
 
     It is one, which is this process, for so few rows that starting others takes longer, and with metrics of the user's
     own, which are called in this process only.
     """
     if n_rows < FEWEST_ROWS or OWN_METRICS.paths:
         return 1
-    n_fitting = capacity.find_most_bytes() // max(measure_memory(os.getpid()), 1) - 1
+    used = find_total() - find_free()
+    n_fitting = (capacity.find_most_bytes() - used) // max(measure_memory(os.getpid()), 1)
     return max(1, min(share_cores(), n_fitting))
 
 
