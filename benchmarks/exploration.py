@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("sizes", type=int, nargs="*")
     sizes, machine = parser.parse_args().sizes, describe_machine()
     table = [
-        "| rows | Parquet | CPU-s of `source` | CPU-s up to `eda` | peak of the kernel |",
+        "| rows | Parquet | CPU-s of `source` | CPU-s of `eda` | peak of the kernel |",
         "|---:|---:|---:|---:|---:|",
     ]
     for n_rows in sizes or SIZES:
