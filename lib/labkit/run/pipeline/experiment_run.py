@@ -26,7 +26,6 @@ from labkit.params.subject import Subject
 from labkit.params.trusted_types import find_type
 from labkit.paths import show_path
 from labkit.run import checkout
-from labkit.run.core_share import share_cores
 from labkit.run.dvc_yaml import FINGERPRINT
 from labkit.run.fingerprint import packages
 from labkit.run.kernels.session import Kernels, seem_needed
@@ -84,7 +83,7 @@ def start_work(
         The tracking server cannot be reached.
     """
     checkout.check_checkout(params.experiment)
-    share_cores()
+    paths.get_most_cores()
     check_own_code(params)
     secrets = read_secrets(params.secrets, where=show_path(paths.find_params_path(params.experiment)))
     mlflow_store.check_store(paths.get_tracking_uri())
