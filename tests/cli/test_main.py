@@ -39,7 +39,7 @@ from tests.wording import find_wrong_words
         (("params", "diabets"), "no experiment 'diabets'"),
         (("predict", "diabets", "a.csv", "b.csv"), "no experiment 'diabets'"),
         (("runn", "diabetes"), "no command 'runn': did you mean 'run'?"),
-        (("run",), "Missing argument 'EXPERIMENT'"),
+        (("run",), "Missing argument 'EXPERIMENT...'"),
     ],
 )
 def test_nearest_match_is_suggested_for_a_mistyped_word(
