@@ -51,6 +51,15 @@ def use_cores(n_cores: int) -> Iterator[None]:
         os.sched_setaffinity(0, CORES)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_server_of_other_tests() -> None:
+    """End the server that a sweep in this process may have started: its forks have the folder of that checkout."""
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        server._stop()
+
+
 @pytest.fixture(autouse=True)
 def _few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_processes, "FEWEST_ROWS", 100)

@@ -1,7 +1,4 @@
-"""The process that forks those which fit, and its companion: ended with them, so that a kernel has no children left.
-
-A kernel with children cannot be forked, which resuming a stage at a cell needs.
-"""
+"""The process that forks those which fit, and its companion: ended with them, so that a kernel has no children left."""
 
 import os
 import signal
