@@ -136,7 +136,7 @@ def test_no_estimator_depends_on_its_number_of_threads() -> None:
 def test_on_one_core_and_with_little_memory_there_is_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fit_processes.count_processes(1_000) == len(CORES)
     assert fit_processes.count_processes(99) == 1
-    own = psutil.Process().memory_info().rss
+    own = fit_processes.measure_memory(os.getpid())
     for n_kernels, n_processes in ((0.5, 1), (1.5, 1), (2.5, 2)):
         monkeypatch.setattr(fit_processes, "find_free", lambda n_kernels=n_kernels: int(own * n_kernels))
         monkeypatch.setattr(capacity, "MEMORY_SHARE", 1.0)
