@@ -161,7 +161,7 @@ class DaskEngine(LocalEngine):
 
     def __init__(self, client: distributed.Client, n_jobs: int, *, place: str, is_local: bool = False) -> None:
         super().__init__(n_jobs, most_bytes=None if is_local else 2**63)
-        self.client, self.place = client, place
+        self.client, self.place, self.is_here = client, place, is_local
         self.futures: dict[distributed.Future[int], Task] = {}
         self.n_submitted = 0
 

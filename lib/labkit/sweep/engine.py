@@ -21,6 +21,8 @@ class Engine(Protocol):
     """What runs nodes, `n_jobs` at a time at most; every method is called by one thread."""
 
     n_jobs: int
+    is_here: bool
+    """Whether all nodes run on this machine, whose cores they then share."""
 
     def has_room(self, task_bytes: int) -> bool:
         """Return whether one more node may start that is expected to need this memory."""
@@ -45,6 +47,8 @@ class LocalEngine:
     most_bytes
         Memory that all may be expected to need together; by default, most of what the machine or container has.
     """
+
+    is_here = True
 
     def __init__(self, n_jobs: int, *, most_bytes: int | None = None) -> None:
         self.n_jobs = n_jobs

@@ -156,8 +156,9 @@ class Sweep:
             paths.PARENT_VARIABLE: self.open_point(one).run_id,
             paths.ORIGIN_VARIABLE: str(paths.find_root()),
             "MLFLOW_TRACKING_URI": paths.get_tracking_uri(),
-            paths.CORES_VARIABLE: str(share_cores(self.engine.n_jobs)),
         }
+        if self.engine.is_here:
+            environment[paths.CORES_VARIABLE] = str(share_cores(self.engine.n_jobs))
         self.tries[key] = self.tries.get(key, 0) + 1
         self.under_way[key] = one
         self.engine.submit(Task(key, self.experiment, stage, root, self.expect_bytes(stage), environment, self.warm))

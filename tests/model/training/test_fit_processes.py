@@ -74,7 +74,7 @@ def run(
 
 
 def describe(found: tuple[Comparison, tuning.Tuning]) -> str:
-    """Return all results to their last digit; times are none."""
+    """Return all results to their last digit; without times."""
     compared, tuned = found
     frames = [frame.to_csv(float_format="%.17g") for frame in (compared.frame, tuned.frame)]
     by_fold = {name: values.tolist() for name, values in compared.by_fold.items()}

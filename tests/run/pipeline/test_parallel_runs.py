@@ -19,7 +19,8 @@ from tests.run.small import is_alive, load_ledger, make_small, start, wait_until
 EXPERIMENTS = ("small", "other")
 FAIL = 'if experiment == "other":\n    raise ValueError("no rows")'
 MEET = """
-emit(kind="metrics", metrics={"cores": int(os.environ["LABKIT_CORES"])})
+terminal = {"COLUMNS", "NO_COLOR", "PYTHONUNBUFFERED"} & {*os.environ}
+emit(kind="metrics", metrics={"cores": int(os.environ["LABKIT_CORES"]), "of_terminal": len(terminal)})
 root = pathlib.Path(os.environ["LABKIT_ROOT"])
 (root / f"began-{experiment}").touch()
 while len(list(root.glob("began-*"))) < 2:
@@ -55,6 +56,7 @@ def test_both_run_at_the_same_time_and_have_a_line_each(make: Callable[[str], Pa
         assert re.search(rf"^{name} +finished +\S+ s +wrangling done *$", done.stdout, re.MULTILINE)
         record = json.loads((root / "reports" / name / "01_eda.json").read_text())
         assert record["metrics"]["cores"] == max(1, capacity.count_cores() // 2)
+        assert record["metrics"]["of_terminal"] == 0
     assert done.stdout.count("Tracking: ") == 1
     assert list_ends(root) == dict.fromkeys(EXPERIMENTS, "finished")
 

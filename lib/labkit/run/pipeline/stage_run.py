@@ -39,12 +39,10 @@ from labkit.storage import append, atomic
 from labkit.units import format_count, format_duration
 
 LONGEST_SOURCE_LINE = 160
-
-
 LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
 """Characters of the first line of an error; the page has the rest. labkit's own errors end with what to do."""
-
-
+OF_TERMINAL = frozenset({"COLUMNS", "NO_COLOR", "PYTHONUNBUFFERED"})
+"""Variables that describe where this run prints: what a notebook writes must not depend on that."""
 NO_BRACKETS = str.maketrans("", "", "[]")
 
 
@@ -299,9 +297,10 @@ def check_finished(log: Log, n_cells: int) -> Failure | None:
 
 
 def make_kernel_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
-    """Return the kernel's environment."""
+    """Return the kernel's environment, without the variables that describe the terminal of this run."""
     sample = {"LABKIT_SAMPLE_ROWS": str(sample_rows)} if sample_rows else {}
-    return paths.make_environment(**{paths.RUN_DIR_VARIABLE: str(work)}, MLFLOW_RUN_ID=run_id, **sample)
+    found = paths.make_environment(**{paths.RUN_DIR_VARIABLE: str(work)}, MLFLOW_RUN_ID=run_id, **sample)
+    return {name: value for name, value in found.items() if name not in OF_TERMINAL}
 
 
 @contextmanager

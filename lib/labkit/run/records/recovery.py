@@ -75,7 +75,7 @@ def remove_unfinished(gone: Iterable[Entry]) -> None:
 
     Other runs may start and end meanwhile.
     """
-    # Listed first: a run is in the ledger before it has a folder, so whoever has one by now is found there.
+    # Listed first: a run is in the ledger before it has a folder, so each run that has one by now is found there.
     folders = list(paths.find_work_dir().iterdir())
     alive = {entry.run for entry in ledger_index.find_unfinished() if entry.is_open and entry.process.is_alive()}
     known = {name.run for name in ledger_index.list_recorded_runs()}

@@ -50,7 +50,7 @@ class BoardStage:
 
 @dataclass(frozen=True)
 class BoardState:
-    """One experiment on the board; `under_way` is a phrase about the runs of this checkout, empty if there are none."""
+    """One experiment on the board; `under_way` is a phrase about the runs of this checkout, empty without one."""
 
     experiment: str
     stages: tuple[BoardStage, ...]
