@@ -74,7 +74,7 @@ def plain_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def find_worker(root: Path) -> psutil.Process | None:
     """Return the process of a node that runs, None until there is one."""
-    for path in root.glob(".labkit/sweeps/small/nodes/*/.labkit/run.lock"):
+    for path in root.glob(".labkit/sweeps/small/nodes/*/.labkit/run-small.lock"):
         if (path.parent / "ledger.jsonl").exists() and (content := path.read_bytes()):
             with suppress(psutil.NoSuchProcess):  # killed before
                 return psutil.Process(json.loads(content)["pid"])
