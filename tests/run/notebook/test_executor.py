@@ -171,7 +171,7 @@ def find_states(executed: nbformat.NotebookNode) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_forks")
-@pytest.mark.parametrize("call", ["sys.exit()", "sys.exit(0)", "sys.exit('')", "raise SystemExit(3)"])
+@pytest.mark.parametrize("call", ["sys.exit(0)", "sys.exit('')", "raise SystemExit(3)", "exit()", "quit(1)"])
 def test_exit_in_a_cell_is_a_failure_unless_the_cell_allows_it(tmp_path: Path, call: str) -> None:
     path = make_notebook(tmp_path / "a.ipynb", EXPERIMENT, f"import sys\n{call}", "print('after')")
     ended, _, executed = run(path)

@@ -48,6 +48,7 @@ from labkit.run.notebook.result import (
     make_failure,
     mark_cells,
     number_cells,
+    report_exit,
 )
 from labkit.run.notebook.source import NotebookSource
 from labkit.secrets.redaction import Mask
@@ -68,6 +69,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
     def __init__(self, running: RunningNotebook, nb_man: Any, **options: Any) -> None:
         super().__init__(nb_man, timeout_func=lambda cell: running.find_limit(), **options)
         self.running = running
+        self.on_cell_executed = report_exit
 
     def execute(self, **_: Any) -> Any:
         """Execute every cell; on an interrupt the kernel is shut down first."""
@@ -90,8 +92,9 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
                     break
             # The only measurement of a stage that ends before the first sample.
             self.look_at_memory()
-            info = await self.async_wait_for_reply(self.kc.kernel_info())
-            self.nb.metadata["language_info"] = info["content"]["language_info"]
+            with suppress(DeadKernelError):  # ended by `exit()`
+                info = await self.async_wait_for_reply(self.kc.kernel_info())
+                self.nb.metadata["language_info"] = info["content"]["language_info"]
             self.set_widgets_metadata()
         finally:
             watch.cancel()

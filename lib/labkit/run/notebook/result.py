@@ -142,6 +142,17 @@ def find_failed_line(cell: nbformat.NotebookNode) -> str:
     return ""
 
 
+def report_exit(*, execute_reply: dict[str, Any], **_: Any) -> None:
+    """Make an error of a cell's reply that ends the kernel, as IPython's `exit()` and `quit()` ask for.
+
+    The kernel would otherwise finish the cell, reply that it succeeded, and die during the cells that follow.
+    """
+    content = execute_reply["content"]
+    if content["status"] == "ok" and any(one.get("source") == "ask_exit" for one in content.get("payload", [])):
+        message = "exit() or quit() was called"
+        content |= {"status": "error", "ename": "SystemExit", "evalue": message, "traceback": []}
+
+
 def add_error(outputs: list[Any], name: str, message: str) -> None:
     """Add an error output for an exception group that a cell raised, which IPython only prints.
 
