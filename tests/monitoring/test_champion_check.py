@@ -193,13 +193,19 @@ def test_true_values_are_compared_with_the_holdout(root: Path, params: Params) -
     assert (found["rows"], found["labelled_rows"], found["estimated"]) == (700, 600, None)
     assert (status["LK721"], status["LK722"], status["LK725"]) == ("passed", "warning", "warning")
     assert found["worse_groups"][0]["group"] == "a ≥ 0.979"
+    compared = record["holdout_comparison"]
+    assert compared["description"].startswith("Mean absolute error: 0.")
+    assert (compared["groups"][0]["group"], compared["groups"][0]["is_certain"]) == ("a ≥ 0.979", True)
+    assert "holdout_comparison" not in load_earlier(NAME)[-1]
 
     shown = monitor(root, late.assign(y=true), "--windows", "1").stdout.splitlines()
     assert "rows with true values: 700 of 700 rows (100 %)" in shown
     assert [line for line in shown if line.startswith("metric against the holdout: mae 0.")]
     page = root / "reports" / NAME / "monitoring.html"
     shown = " ".join(page.read_text().split())
-    assert "a ≥ 0.979" in shown
+    groups = shown[shown.index('<h2 id="Groups">') :]
+    assert groups.index("(current rows: 700 rows) and 0.") < groups.index("a ≥ 0.979") < groups.index('<h2 id="What')
+    assert "</td><td>larger</td></tr>" in groups
     assert "They are compared with the holdout; intervals resample 700 rows. The rows have no times, so" in shown
     # Numbers have no probabilities from which anything could be expected.
     assert "expected on the holdout" not in shown

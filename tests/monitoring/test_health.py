@@ -149,14 +149,14 @@ def test_plot_shows_the_unit_or_what_alarms_longest_or_what_comes_nearest(releas
     for name in ("celsius", "new city", None):
         rows = make_stream() if name is None else streams.plant(make_stream(), streams.CHANGES[name][0])
         health = judge_rows(release, profile, rows)
-        plot = make_health_plot(Checked(health, Performance(0, 0, "mae"), profile, {}, []))
+        plot = make_health_plot(Checked(health, Performance(0, 0, "mae"), profile, {}, [], {}))
         assert plot is not None
         assert (len(plot.series[0].y), plot.x_names[0], plot.x_label) == (12, "03-30", "window of 2026")
         drawn.append((plot.series[0].name, plot.fact.partition(" ")[0]))
     assert drawn[:2] == [("relation: temp", "relation:"), ("unseen values: city", "unseen")]
     assert drawn[2][1] == "No"
     one_day = judge_rows(release, profile, make_stream(1))
-    assert make_health_plot(Checked(one_day, Performance(0, 0, "mae"), profile, {}, [])) is None
+    assert make_health_plot(Checked(one_day, Performance(0, 0, "mae"), profile, {}, [], {})) is None
 
 
 def test_predictions_that_differ_from_those_for_the_holdout_are_watched(release: Release, profile: Profile) -> None:

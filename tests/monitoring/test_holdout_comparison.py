@@ -1,6 +1,7 @@
 """Errors now against those on the holdout: groups that changed are found, with the uncertainty of both sides."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,21 @@ from labkit.model.evaluation.blocks import DAY, Blocks
 from labkit.model.evaluation.error_comparison import ALL_ROWS, ErrorComparison
 from labkit.model.release.bundle import Release
 from labkit.model.release.runtime import LOSSES, PERFORMANCE
-from labkit.monitoring.holdout_comparison import CHAMPION, HOLDOUT, NOW, make_holdout_source
+from labkit.monitoring.holdout_comparison import (
+    CHAMPION,
+    HOLDOUT,
+    NOW,
+    compare_groups_with_holdout,
+    describe_not_compared,
+    make_holdout_source,
+)
 from labkit.monitoring.performance import Performance, measure_performance
 from labkit.monitoring.reference_losses import load_losses, make_loss_files
 from labkit.monitoring.reference_performance import load_performance, make_performance_files
 from labkit.monitoring.scored_rows import score_frame
 from labkit.params.experiment import Params
 from labkit.view.error_explorer import ErrorExplorer
-from labkit.view.holdout_explorer import describe_not_compared, explore_holdout
+from labkit.view.holdout_explorer import explore_holdout
 
 from tests.monitoring import scored
 from tests.monitoring.scored import EVALUATION, FEATURES, PARAMS, Scorer, make_current, make_release, make_rows
@@ -61,8 +69,9 @@ def test_groups_with_larger_and_with_smaller_errors_are_found(release: Release) 
     assert table.loc["city = c", "high"] < -0.3
     assert table["rows"].sum() == 3000
     assert table["rows_second"].sum() == len(scored.HOLDOUT)
+    means = [f"{side.losses[side.rows].mean():.3f}" for side in found.sides]
     assert found.describe().startswith(
-        "current rows against holdout rows, measured on 3,000 rows and 4,000 rows: mean log loss "
+        f"Mean log loss: {means[0]} (current rows: 3,000 rows) and {means[1]} (holdout rows: 4,000 rows). Of 3 groups "
     )
 
 
@@ -159,16 +168,36 @@ def test_explorer_compares_both_ways_and_shows_the_rows_of_now(release: Release)
     assert source is not None
     explorer = ErrorExplorer(source)
     assert explorer.first_rows.value == NOW
-    assert "current rows against holdout rows, measured on" in explorer.result.value
+    assert "(current rows: " in explorer.result.value
     explorer.column.value = "city"
     assert "city = b: 10 of " in explorer.rows.value
     explorer.first_rows.value = HOLDOUT
-    assert "holdout rows against current rows, measured on" in explorer.result.value
+    assert " (holdout rows: 4,000 rows) and " in explorer.result.value
     assert "these holdout rows are not known, only their errors" in explorer.rows.value
     explorer.first_rows.value, explorer.second_rows.value = ALL_ROWS, HOLDOUT
-    assert "current rows against holdout rows, measured on" in explorer.result.value
+    assert "(current rows: " in explorer.result.value
     explorer.second_rows.value = ALL_ROWS
     assert explorer.found is None
+
+
+def test_plain_data_have_both_sides_of_each_group(release: Release) -> None:
+    rows = make_sharper(make_rows(3000, seed=3, wrong="b"), "c")
+    found = compare_groups_with_holdout(measure_with_losses(release, rows), confidence=0.95)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["loss"] == "log loss"
+    source = make_holdout_source(measure_with_losses(release, rows), confidence=0.95)
+    assert source is not None
+    table = source.compare((CHAMPION, NOW), (CHAMPION, HOLDOUT), loss="log loss").table
+    assert len(found["groups"]) == len(table)
+    assert found["groups"][0]["group"] == "city = b"
+    groups = {one["group"]: one for one in found["groups"]}
+    for name, is_larger in (("city = b", True), ("city = c", False)):
+        line, n_holdout = groups[name], int((scored.HOLDOUT["city"] == name[-1]).sum())
+        assert (line["is_certain"], line["low"] > 0, line["high"] > 0) == (True, is_larger, is_larger)
+        assert (line["rows"], line["holdout_rows"]) == (int((rows["city"] == name[-1]).sum()), n_holdout)
+        assert line["difference"] == pytest.approx(line["loss"] - line["holdout_loss"])
+    few = compare_groups_with_holdout(measure_with_losses(release, make_rows(20, seed=1)), confidence=0.95)
+    assert few == {"description": "Not compared: too few true values are known.", "loss": None, "groups": []}
 
 
 def test_what_cannot_be_compared_says_why(release: Release) -> None:

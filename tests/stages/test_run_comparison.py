@@ -175,7 +175,8 @@ def test_board_explores_the_errors_of_both_runs(runs: dict[str, str]) -> None:
     [explorer] = panel.errors.children
     mean = float(np.abs(NOISE).mean())
     result = next(child.value for child in explorer.children if "measured on" in getattr(child, "value", ""))
-    assert f"the same 60 holdout patients: mean absolute error {10 * mean:.4g} and {20 * mean:.4g}. " in result
+    means = f"Mean absolute error: {10 * mean:.2f} (first) and {20 * mean:.2f} (second)"
+    assert f"{means}, measured on the same 60 holdout patients. " in result
     panel.first.value = "@champion"
     panel.compare()
     assert panel.errors.children == ()

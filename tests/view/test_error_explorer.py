@@ -1,5 +1,6 @@
 """The error explorer: what is chosen is compared, and a batch run shows pictures and tables."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_every_choice_changes_what_is_compared() -> None:
     explorer.groups.index = 1
     assert explorer.rows.value != before
     explorer.loss.value = "error rate"
-    assert "mean error rate" in explorer.result.value
+    assert "Mean error rate: 0.26 (model) and 0.00 (" in explorer.result.value
     explorer.other.value = "colour"
     assert explorer.found.table["slice"].str.fullmatch("colour (=|missing).*").all()
     explorer.first.value = "plain LightGBM"
@@ -109,7 +110,10 @@ def test_batch_shows_plots_and_tables(has_time: bool, monkeypatch: pytest.Monkey
     assert len(shown) == (6 if has_time else 3)
     assert "Errors by group: model against plain LightGBM" in shown[0]
     assert "<img alt" in shown[0]
-    assert shown[1].startswith("model against plain LightGBM, measured on the same 400 holdout rows: mean log loss ")
+    assert re.match(
+        r"Mean log loss: 0\.\d+ \(model\) and 0\.\d+ \(plain LightGBM\), measured on the same 400 holdout rows\. ",
+        shown[1],
+    )
     assert "colour = red" in shown[2]
 
 

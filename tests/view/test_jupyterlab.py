@@ -140,7 +140,7 @@ def test_error_explorer_is_clicked(root: Path, browser: Browser) -> None:
         columns = page.locator(".widget-dropdown", has_text="Groups of").locator("select")
         columns.wait_for(timeout=3 * MINUTE)
         result, rows = (page.locator(".widget-html", has_text=words) for words in ("measured on", "row"))
-        expect(result).to_contain_text("model against plain LightGBM, measured on the same", timeout=MINUTE)
+        expect(result).to_contain_text("(plain LightGBM), measured on the same", timeout=MINUTE)
         columns.select_option("sex")
         groups = page.locator(".widget-select", has_text="Rows of").locator("select")
         expect(groups.locator("option")).to_have_text([re.compile(r"sex\s=\s\d")] * 2, timeout=MINUTE)

@@ -133,7 +133,8 @@ def monitor(
     checked, page = routine.checked, routine.page
     record = checked.record
     if is_json:
-        console.print_json(record | {"alerts": routine.alerts, "page": paths.show_path(page)})
+        compared = {"holdout_comparison": checked.holdout_comparison}
+        console.print_json(record | compared | {"alerts": routine.alerts, "page": paths.show_path(page)})
     else:
         echo(
             f"{experiment} v{record['version']}: {record['verdict']}"

@@ -13,6 +13,7 @@ from labkit.model.release.bundle import load_release
 from labkit.monitoring.current_rows import open_current
 from labkit.monitoring.delivery import parse_time
 from labkit.monitoring.health import Health, add_checks, describe_health, judge
+from labkit.monitoring.holdout_comparison import compare_groups_with_holdout
 from labkit.monitoring.outcomes import ID, list_label_keys, load_outcomes_file
 from labkit.monitoring.performance import Performance, measure_performance
 from labkit.monitoring.performance_checks import find_track_record, list_performance_checks
@@ -23,6 +24,7 @@ from labkit.monitoring.reference_profile import Profile
 from labkit.monitoring.scored_rows import score_current
 from labkit.monitoring.window_counts import Windows
 from labkit.params.experiment import Params
+from labkit.params.subject import Subject
 from labkit.run.records.champion_moves import load_champion
 from labkit.serving.known_outcomes import count_known_outcomes
 from labkit.serving.settings import LOG
@@ -44,6 +46,9 @@ class Checked:
         How good it is where true values are known.
     history
         The records of earlier checks, the earliest first.
+    holdout_comparison
+        Errors of groups of rows against those on the holdout, not kept in the history; see
+        `labkit.monitoring.holdout_comparison.compare_groups_with_holdout`.
     """
 
     health: Health
@@ -51,6 +56,7 @@ class Checked:
     profile: Profile
     record: dict[str, Any]
     history: list[dict[str, Any]]
+    holdout_comparison: dict[str, Any]
 
 
 def check_health(
@@ -133,7 +139,9 @@ def check_health(
         "pending": list_all_pending(health, profile),
     }
     append_line(find_history(params.experiment), json.dumps(record, ensure_ascii=False))
-    return Checked(health, performance, profile, record, history)
+    sure, subject = params.evaluation.confidence, Subject.from_params(params)
+    compared = compare_groups_with_holdout(performance, confidence=sure, subject=subject)
+    return Checked(health, performance, profile, record, history, compared)
 
 
 def classify_source(params: Params, source: Path | None) -> str:

@@ -17,10 +17,12 @@ from labkit.monitoring.window_counts import Windows
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
 from labkit.run.reports.line_plot import LinePlot, Series
-from labkit.units import format_count, format_number
+from labkit.units import format_count, format_difference, format_number
 
 PAGE = "monitoring.html"
 MOST_CHECKS = 20
+MOST_GROUPS = 10
+"""Groups in view; a fold has the rest."""
 HIGHEST = 3 * ONCE
 """Largest z that is drawn: higher ones would flatten the thresholds."""
 MEANING = {
@@ -51,7 +53,10 @@ def write_health(checked: Checked) -> Path:
         history=[*checked.history, record][: -MOST_CHECKS - 1 : -1],
         profile=checked.profile,
         track_record=describe_track_record(record["performance"]["track_record"]),
+        groups=checked.holdout_comparison,
+        most_groups=MOST_GROUPS,
         show=show_number,
+        differ=format_difference,
         span=show_span,
         neighbours=list_page_links(path.parent),
     )

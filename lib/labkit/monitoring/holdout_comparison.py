@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,6 +104,44 @@ def make_holdout_source(
         cuts=reference.cuts,
         reference=losses,
     )
+
+
+def compare_groups_with_holdout(
+    performance: Performance, *, confidence: float, subject: Subject = GENERIC
+) -> dict[str, Any]:
+    """Return the errors of each group now and on the holdout, as plain data for the page and JSON of a check.
+
+    Parameters
+    ----------
+    performance, confidence
+        See `make_holdout_source`.
+
+    Returns
+    -------
+    dict of str to Any
+        `description`, in sentences: on which rows it was measured and how, or why nothing was compared. `loss`, None
+        if nothing was, and `groups`, those first that differ beyond random variation: name, rows and mean loss of both
+        sides, their difference (positive if it is larger now) with its interval, and `is_certain`.
+    """
+    source = make_holdout_source(performance, confidence=confidence, subject=subject)
+    if source is None:
+        return {"description": describe_not_compared(performance), "loss": None, "groups": []}
+    loss = next(iter(source.losses))
+    found = source.compare((CHAMPION, NOW), (CHAMPION, HOLDOUT), loss=loss)
+    assert found is not None
+    names = {
+        "slice": "group", "rows": "rows", "rows_second": "holdout_rows", "first": "loss", "second": "holdout_loss",
+        "difference": "difference", "low": "low", "high": "high", "is_certain": "is_certain",
+    }  # fmt: skip
+    groups = found.table[[*names]].rename(columns=names).to_dict("records")
+    return {"description": found.describe(subject), "loss": loss, "groups": groups}
+
+
+def describe_not_compared(found: Performance) -> str:
+    """Return why the errors of groups cannot be compared with those on the holdout, as a sentence."""
+    if found.reference_losses is None:
+        return "Not compared: the release holds no losses of holdout rows: release again with `deploy.loss_rows` > 0."
+    return "Not compared: too few true values are known."
 
 
 def join_blocks(first: Blocks, second: Blocks) -> Blocks:

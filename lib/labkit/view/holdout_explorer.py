@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from labkit.monitoring.holdout_comparison import make_holdout_source
+from labkit.monitoring.holdout_comparison import describe_not_compared, make_holdout_source
 from labkit.monitoring.performance import Performance
 from labkit.params.subject import GENERIC, Subject
 from labkit.view.error_explorer import explore_source
@@ -19,10 +19,3 @@ def explore_holdout(found: Performance, *, confidence: float, subject: Subject =
         report(describe_not_compared(found))
         return None
     return explore_source(source)
-
-
-def describe_not_compared(found: Performance) -> str:
-    """Return why nothing can be compared, as a sentence."""
-    if found.reference_losses is None:
-        return "Not compared: the release holds no losses of holdout rows: release again with `deploy.loss_rows` > 0."
-    return "Not compared: too few true values are known."

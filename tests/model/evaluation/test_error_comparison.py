@@ -61,7 +61,11 @@ def test_models_on_the_same_rows_are_compared_by_a_paired_test(cancer: ErrorSour
     found = cancer.compare(("linear", ALL_ROWS), ("tree", ALL_ROWS), loss="log loss", columns=["clinic"])
     assert found is not None
     assert found.is_paired
-    assert found.describe().startswith("linear against tree, measured on the same 284 rows: mean log loss ")
+    means = [f"{side.losses.mean():.3f}" for side in found.sides]
+    expected_words = (
+        f"Mean log loss: {means[0]} (linear) and {means[1]} (tree), measured on the same 284 rows. Of 2 groups"
+    )
+    assert found.describe().startswith(expected_words)
     for line in found.table.itertuples():
         rows = (cancer.frame["clinic"] == line.slice.removeprefix("clinic = ")).to_numpy()
         ours, theirs = (side.losses[rows] for side in found.sides)

@@ -34,7 +34,7 @@ from labkit.model.evaluation.slices import (
     name_slice,
 )
 from labkit.params.subject import GENERIC, Subject
-from labkit.units import format_confidence, format_count
+from labkit.units import format_alike, format_confidence, format_count
 
 ALL_ROWS = "all rows"
 MOST_CUT = 2
@@ -125,16 +125,20 @@ class ErrorComparison:
     def describe(self, subject: Subject = GENERIC, *, kind: str = "") -> str:
         """Return on which rows it was measured and how, in sentences."""
         counts = [subject.count_rows(len(side.rows), kind=kind) for side in self.sides]
-        means = [float(side.losses[side.rows].mean()) for side in self.sides]
-        where = f"on the same {counts[0]}" if self.is_paired else f"on {counts[0]} and {counts[1]}"
+        losses = [float(side.losses[side.rows].mean()) for side in self.sides]
+        means = format_alike(min(losses), *losses, uncertainty=max(losses))[1:]
+        where = f", measured on the same {counts[0]}" if self.is_paired else ""
+        sides = [
+            f"{mean} ({side.name if where else f'{side.name}: {count}'})"
+            for mean, side, count in zip(means, self.sides, counts, strict=True)
+        ]
         n_certain, rows = int(self.table["is_certain"].sum()), subject.rows
         differ = "differs" if n_certain == 1 else "differ"
         cover = format_confidence(self.confidence)
         return (
-            f"{self.first.name} against {self.second.name}, measured {where}: mean {self.loss} {means[0]:.4g} and "
-            f"{means[1]:.4g}. Of {format_count(len(self.table), 'group')} with at least {FEWEST_ROWS_OF_SLICE} {rows}, "
-            f"{n_certain:,} {differ} beyond random variation. {cover} intervals of the difference, adjusted for the "
-            f"number of groups, from {self.blocks}."
+            f"Mean {self.loss}: {sides[0]} and {sides[1]}{where}. Of {format_count(len(self.table), 'group')} with at "
+            f"least {FEWEST_ROWS_OF_SLICE} {rows}, {n_certain:,} {differ} beyond random variation. {cover} intervals "
+            f"of the difference, adjusted for the number of groups, from {self.blocks}."
         )
 
     @property
