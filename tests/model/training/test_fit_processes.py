@@ -457,3 +457,40 @@ def test_the_unchanged_candidate_is_not_fitted_again_as_a_trial(monkeypatch: pyt
     assert fitted.count(1.0) == 3
     assert tuned.frame["folds"].tolist()[0] == 3
     assert tuned.frame["state"].tolist()[0] == "complete"
+
+
+TRACED = """
+    import multiprocessing
+    import os
+    from pathlib import Path
+
+    from labkit.run.tracing.trace import Trace
+
+    from tests.model.training.real_tables import DIABETES, load
+
+    if __name__ == "__main__":
+        from labkit.model.training import fit_processes
+        from labkit.model.training.comparison import compare
+        from labkit.params.training import Training
+
+        fit_processes.FEWEST_ROWS = 0
+        features, y_true, _ = load("diabetes")
+        trace = Trace(Path.cwd(), None)
+        trace.install()
+        training = Training(models=("dummy", "decision_tree"), metric="mae", folds=2)
+        compare(features, y_true, target=DIABETES, training=training, seed=3)
+        print([note for note in trace.notes if note["kind"] == "workers"])
+        process = multiprocessing.get_context("forkserver").Process(target=os.getpid)
+        process.start()
+        process.join()
+        print([note for note in trace.notes if note["kind"] == "workers"])
+"""
+
+
+def test_processes_of_fits_are_no_workers_whose_files_are_unknown(tmp_path: Path) -> None:
+    """They read no file: candidates and metrics of the user's own stay in the process of the notebook."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(TRACED))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "lib"), str(ROOT)])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout == "[]\n[{'kind': 'workers'}]\n", done.stderr

@@ -511,6 +511,17 @@ def test_printed_text_that_scrolls_on_a_phone_is_reached_by_the_keyboard(tmp_pat
     assert ('<pre class="text stdout" tabindex="0">' in render(tmp_path, cells).read_text()) == is_reached
 
 
+@pytest.mark.parametrize(
+    ("source", "is_reached"),
+    [("x" * 60, True), ("y = 1\n" * 30 + "x" * 31, True), ("x" * 30, False)],
+    ids=["wide", "wide below", "narrow"],
+)
+def test_code_that_scrolls_on_a_phone_is_reached_by_the_keyboard(tmp_path, source, is_reached):
+    shown = render(tmp_path, [new_code_cell(source, execution_count=1)]).read_text()
+    assert ('<pre class="source" tabindex="0">' in shown) == is_reached
+    assert shown.count('<pre class="source"') == 1
+
+
 def test_an_empty_index_explains_what_to_do(tmp_path):
     assert "labkit run &lt;experiment&gt;" in render_index(tmp_path / "reports").read_text()
 

@@ -32,6 +32,8 @@ SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/nix/", "/proc/", "/run/", "/sys/
 """Folders of the system, which hold no data of stages."""
 WORKERS = ("popen_spawn_posix.py", "popen_forkserver.py", "popen_loky_posix.py")
 """Modules that start worker processes, which do not inherit the hook."""
+FORK_SERVER = "multiprocessing.forkserver"
+"""Module that connects to a server for each of its workers, also if labkit imported it first."""
 LONGEST_COMMAND = 100
 MOST_ARGUMENTS = 50
 
@@ -202,8 +204,8 @@ class Trace:
     def note_exec(self, code: CodeType) -> None:
         """Record a module or script of the checkout that runs."""
         name = getattr(code, "co_filename", "")
-        if name.endswith(WORKERS) and self.is_new("workers"):
-            self.write(kind="workers")
+        if name.endswith(WORKERS):
+            self.note_workers()
         if name.startswith(self.tops) and not name.startswith(self.skipped):
             self.note_file(name)
 
@@ -295,10 +297,18 @@ class Trace:
         if is_asked and self.is_new("host", name):
             self.write(kind="network", host=name)
 
+    def note_workers(self) -> None:
+        """Record that worker processes are started, but not those of labkit, in which no code of the checkout runs."""
+        if self.callers.is_asked(sys._getframe(1), through="libraries") and self.is_new("workers"):
+            self.write(kind="workers")
+
     def note_address(self, address: Any) -> None:
-        """Record the host of an internet address for which no name was looked up."""
+        """Record the host of an internet address for which no name was looked up, or a worker that is asked for."""
         if isinstance(address, tuple) and str(address[1]) not in self.ports:
             self.note_host(address[0], address[1])
+        caller = self.callers.find_caller(sys._getframe(1))
+        if caller is not None and caller.f_globals.get("__name__") == FORK_SERVER:
+            self.note_workers()
 
     def note_variable(self, name: Any, frame: FrameType | None) -> None:
         """Record an environment variable that the checkout's code reads; without a name, that it lists them all."""
