@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from labkit.errors import DataError
 from labkit.features import imputation, row_rules
-from labkit.features.arrays import make_array, make_objects, make_times, number_to_string
+from labkit.features.arrays import MANY_TIMES, make_array, make_objects, make_times, number_to_string
 from labkit.features.table_columns import to_array
 from labkit.new.column_kinds import classify_column
 from labkit.new.options import Choices
@@ -61,3 +61,30 @@ def test_value_that_is_not_a_string_is_not_a_time(value: object) -> None:
 def test_number_beyond_float64_is_not_a_number() -> None:
     with pytest.raises(DataError, match="column 'x': 1000.+ is not a number"):
         make_array(make_objects([1.5, 10**400]), "number", "x")
+
+
+TIMES = [
+    "2013-07-01T16:30:00Z", "2013-07-01T16:30:01Z", "2013-07-01 16:30:00Z", "2013-07-01T16:30:00", "2013-07-01T16:30:00.5Z",
+    "2013-07-01T16:30:00.123456Z", "2013-07-01T16:30:00+02:00", "2013-07-01", "2013-07", "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z", "2012-02-29T00:00:00Z",
+]  # fmt: skip
+NO_TIMES = [
+    "2013-02-29T16:30:00Z", "0000-07-01T16:30:00Z", "2013-07-01T24:00:00Z", "2013-07-01T16:60:00Z", "2013-07-01T16:30:60Z",
+    "2013-07-01T16:30:0xZ", "2013-07-01T16-30:00Z", "2013-07-01T16:30:٣0Z", "2013-07-01T16:30:0\0Z", "2013-07-01T16:30:00z",
+    "2013-07-01T16:30:00+02:00Z",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("usual", ["2013-07-01T16:30:00Z", "2013-07-01T16:30:00", "2013-07-01T16:30:00.000Z"])
+@pytest.mark.parametrize("value", [*TIMES, None])
+def test_a_time_is_the_same_alone_and_among_many(value: str | None, usual: str) -> None:
+    for values in ([value, *[usual] * MANY_TIMES], [*[usual] * MANY_TIMES, value], [value] * MANY_TIMES):
+        alone = [make_times(make_objects([one]), "at")[0] for one in values]
+        np.testing.assert_array_equal(make_times(make_objects(values), "at"), np.array(alone))
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+def test_what_is_no_time_alone_is_none_among_many(value: str) -> None:
+    for values in ([value], [value] * MANY_TIMES, ["2013-07-01T16:30:00Z"] * MANY_TIMES + [value]):
+        with pytest.raises(DataError, match="column 'at': .+ is not a time"):
+            make_times(make_objects(values), "at")

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from labkit.features.arrays import MANY_TIMES
 from labkit.model.release import bundle
 from labkit.serving.engine import Engine, predict_each
-from labkit.serving.requests import MOST_ROWS, RequestError
+from labkit.serving.requests import MOST_ROWS, RequestError, RowReader
 
 from tests.model.tables import TASKS, make_new_rows
 from tests.serving.running import PLAIN_COLUMNS, make_rows, open_engine
@@ -130,3 +131,54 @@ def test_unusual_values_are_counted(engine: Engine) -> None:
     rows = engine.reader.read(fit(encode({**ROW, "a b": None, "größe": None}, {**ROW, "a_b": -6000.0}), engine))
     columns = engine.reader.make_columns(rows)
     assert (columns.n_missing, columns.n_outside) == (2, 1)
+
+
+AGREED = {"age": {"nullable": True, "greater_than_or_equal_to": 18, "less_than_or_equal_to": 99}}
+
+
+def make_mixed_rows(n_rows: int) -> list[dict[str, Any]]:
+    """Return rows with missing values and numbers outside the range of `AGREED`."""
+    return [
+        {
+            "at": None if number % 7 == 3 else f"2024-02-{1 + number % 29:02}T10:00:00Z",
+            "age": None if number % 5 == 2 else 17.0 + number % 90,
+            "city": ("Bonn", "", None, "Köln")[number % 4],
+            "height": 1.5 + number / 8,
+        }
+        for number in range(n_rows)
+    ]
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, MANY_TIMES + 9, 1000])
+def test_rows_together_are_the_columns_of_each_alone(n_rows: int) -> None:
+    reader = RowReader({"at": "time", "age": "number", "city": "category", "height": "number"}, AGREED)
+    content = make_mixed_rows(n_rows)
+    rows = reader.read(json.dumps({"rows": content}).encode())
+    together, alone = reader.make_columns(rows), [reader.make_columns([row]) for row in rows]
+    for name, values in together.values.items():
+        np.testing.assert_array_equal(values, np.concatenate([one.values[name] for one in alone]))
+        expected = [np.nan if row[name] is None and name == "age" else row[name] for row in content]
+        np.testing.assert_array_equal(values, np.array(expected, values.dtype))
+    ages = [row["age"] for row in content if row["age"] is not None]
+    assert together.n_missing == sum(value is None for row in content for value in row.values())
+    assert together.n_outside == sum(not 18 <= age <= 99 for age in ages)
+
+
+def test_no_rows_and_no_numbers_make_columns() -> None:
+    reader = RowReader({"city": "category", "at": "time"}, {})
+    assert reader.make_columns([]).values["at"].shape == (0,)
+    found = reader.make_columns(reader.read(b'{"rows": [{"city": "Bonn", "at": null}, {"city": null, "at": null}]}'))
+    assert (found.n_missing, found.n_outside, found.values["city"].tolist()) == (3, 0, ["Bonn", None])
+
+
+def test_each_time_that_is_none_is_named_among_many_rows() -> None:
+    reader = RowReader({"at": "time", "age": "number"}, {})
+    content = [{"at": "2024-02-29T10:00:00Z", "age": 1}] * (2 * MANY_TIMES)
+    content[3], content[-1] = {"at": "yesterday", "age": 1}, {"at": "2023-02-29T10:00:00Z", "age": None}
+    with pytest.raises(RequestError) as caught:
+        reader.read(json.dumps({"rows": content}).encode())
+    assert caught.value.status == 422
+    assert [fault.message for fault in caught.value.faults] == [
+        "row 3: at: not an ISO 8601 time",
+        f"row {2 * MANY_TIMES - 1}: at: not an ISO 8601 time",
+    ]

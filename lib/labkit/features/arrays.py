@@ -3,8 +3,11 @@
 The features themselves are computed in `labkit.features.row_features`.
 """
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,11 @@ from labkit.errors import DataError
 from labkit.features import expressions
 from labkit.features.dictionary import convert_dictionary
 from labkit.features.parse_text import read_date
+
+USUAL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?")
+MANY_TIMES = 16
+"""From this number of rows on, it pays to compare all their times with the form of the first."""
+FIRST_TIME = np.datetime64("0001-01-01", "us")
 
 
 def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
@@ -51,6 +59,16 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
         return array.astype("float64")
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"column {name!r}: {find_invalid(array, float)} is not a number: give numbers") from error
+
+
+def make_numbers(columns: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """Return columns of numbers behind one another, NaN where one is missing, float64, shape (n_columns * n_rows,)."""
+    n_values = sum(map(len, columns))
+    try:
+        return np.fromiter(chain.from_iterable(columns), "float64", count=n_values)
+    except TypeError:
+        given = [math.nan if value is None else value for value in chain.from_iterable(columns)]
+        return np.fromiter(given, "float64", count=n_values)
 
 
 def make_categories(values: Sequence[Any]) -> np.ndarray:
@@ -109,12 +127,54 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind == "M":
         return values.astype("datetime64[us]")
     given = values.tolist()
+    if (usual := read_usual_times(given)) is not None:
+        return usual
     try:
-        known = [None if expressions.is_missing_value(value) else convert_time(value) for value in given]
+        known = [
+            convert_time(value) if type(value) is str or not expressions.is_missing_value(value) else None
+            for value in given
+        ]
     except (TypeError, ValueError) as error:
         odd = find_invalid(values[~expressions.is_missing(values)], convert_time)
         raise DataError(f"column {name!r}: {odd} is not a time: give ISO 8601 times") from error
     return np.array(known, "datetime64[us]")
+
+
+def read_usual_times(values: Sequence[Any]) -> np.ndarray | None:
+    """Parse many times of the same usual form at once, as `convert_time` does one by one.
+
+    Parameters
+    ----------
+    values
+        Values of a column, None where one is missing.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        `datetime64[us]`, shape (n_rows,); None unless there are many, all like the first: date and time to the second
+        or below, in UTC.
+    """
+    known = [value for value in values if value is not None]
+    if len(known) < MANY_TIMES or {*map(type, known)} != {str} or len({*map(len, known)}) > 1:
+        return None
+    if not USUAL_TIME.fullmatch(known[0]):
+        return None
+    length, n_plain = len(known[0]), len(known[0].rstrip("Z"))
+    try:
+        characters = np.array(known, f"S{length}").view("uint8").reshape(len(known), length)
+        is_digit = (characters >= ord("0")) & (characters <= ord("9"))
+        if not np.where(is_digit[0], is_digit, characters == characters[0]).all():
+            return None
+        times = np.ascontiguousarray(characters[:, :n_plain]).view(f"S{n_plain}").ravel().astype("datetime64[us]")
+    except ValueError:  # one that does not exist, such as a 30 February, or other characters than ASCII's
+        return None
+    if (times < FIRST_TIME).any():
+        return None
+    if len(known) == len(values):
+        return times
+    found = np.full(len(values), np.datetime64("NaT", "us"))
+    found[[value is not None for value in values]] = times
+    return found
 
 
 def convert_time(value: Any) -> datetime:

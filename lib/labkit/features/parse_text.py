@@ -96,11 +96,32 @@ def read_date(string: str, form: str | None) -> datetime | None:
     >>> read_date("3/1/2020", "%d/%m/%Y"), read_date("2020-01-03", None), read_date("2020-01", None)
     (datetime.datetime(2020, 1, 3, 0, 0), datetime.datetime(2020, 1, 3, 0, 0), datetime.datetime(2020, 1, 1, 0, 0))
     """
+    if form is None and (usual := read_usual_time(string)) is not None:
+        return usual
     try:
         time = read_iso_time(string.strip()) if form is None else read_formatted_time(string.strip(), form)
         return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         return None
+
+
+def read_usual_time(string: str) -> datetime | None:
+    """Parse a date with a time to the second or below, without an offset; None for any other form, and if it is wrong.
+
+    Such a time is parsed by `read_iso_time` as well, in four times the time.
+
+    >>> read_usual_time("2020-01-03T10:30:00Z"), read_usual_time("2020-01-03 10:30:00+01:00")
+    (datetime.datetime(2020, 1, 3, 10, 30), None)
+    """
+    plain = string[:-1] if string[-1:] == "Z" else string
+    is_usual = plain[4:5] == "-" and plain[10:11] in ("T", " ") and plain[13:14] == ":" and plain[16:17] == ":"
+    if not is_usual or plain[11:13] == "24":  # the end of a day, which only some versions of Python accept
+        return None
+    try:
+        time = datetime.fromisoformat(plain)
+    except ValueError:
+        return None
+    return time if time.tzinfo is None else None
 
 
 def read_formatted_time(string: str, form: str) -> datetime:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from labkit.errors import LabkitError, list_briefly, name_nearest, shorten
-from labkit.features.arrays import convert_time
+from labkit.features.arrays import convert_time, make_numbers, read_usual_times
 
 MOST_ROWS = 10_000
 """Maximum number of rows in one request."""
@@ -127,8 +127,13 @@ class RowReader:
             if self.kinds[name] == "number" and name not in self.parsed
         ]  # fmt: skip
         bounds = [agreed.get(name, {}) for place, name in enumerate(self.kinds) if place in self.numbers]
-        self.low = np.array([one.get("greater_than_or_equal_to", -np.inf) for one in bounds], "float64")
-        self.high = np.array([one.get("less_than_or_equal_to", np.inf) for one in bounds], "float64")
+        low = [one.get("greater_than_or_equal_to", -np.inf) for one in bounds]
+        high = [one.get("less_than_or_equal_to", np.inf) for one in bounds]
+        self.low, self.high = np.array([low, high], "float64").reshape(2, -1, 1)
+        self.others = [place for place in range(len(self.kinds)) if place not in self.numbers]
+        arranged = {place: number for number, place in enumerate([*self.numbers, *self.others])}
+        self.found = {name: arranged[place] for place, name in enumerate(self.kinds)}
+        """Place of each column among those of numbers, followed by all others."""
         fields = [(f"f{place}", self.make_type(name)) for place, name in enumerate(self.kinds)]
         self.places = {name: f"f{place}" for place, name in enumerate(self.kinds)}
         self.is_plain = not any(map(UNUSUAL.search, self.kinds))
@@ -218,32 +223,29 @@ class RowReader:
         """Return the rows if there are not too many, and their times can be read."""
         if len(rows) > MOST_ROWS:
             raise RequestError(413, Fault(f"{len(rows):,} rows: send at most {MOST_ROWS:,} in one request"))
-        if self.times:
-            names = list(self.kinds)
-            faults = [
-                Fault(f"row {number}: {names[place]}: not {WANTED['time']}", number, names[place])
-                for number, row in enumerate(rows)
-                for place in self.times
-                if not is_readable_time(getattr(row, f"f{place}"))
-            ]
-            if faults:
-                raise RequestError(422, *faults)
+        names = list(self.kinds)
+        columns = {names[place]: [getattr(row, f"f{place}") for row in rows] for place in self.times}
+        odd = {name: values for name, values in columns.items() if read_usual_times(values) is None}
+        faults = [
+            Fault(f"row {number}: {name}: not {WANTED['time']}", number, name)
+            for number in range(len(rows) if odd else 0)
+            for name, values in odd.items()
+            if not is_readable_time(values[number])
+        ]
+        if faults:
+            raise RequestError(422, *faults)
         return rows
 
     def make_columns(self, rows: Sequence[Any]) -> "Columns":
         """Return rows as columns, arrays of shape (n_rows,), with counts of what is unusual about them."""
-        values = list(map(msgspec.structs.astuple, rows))
-        numbers = np.array([[row[place] for place in self.numbers] for row in values], "float64")
-        numbers = numbers.reshape(len(values), len(self.numbers)).T.copy()
-        made = dict.fromkeys(self.kinds, numbers[:0])
-        names = list(self.kinds)
-        for column, place in enumerate(self.numbers):
-            made[names[place]] = numbers[column]
-        others = {place: name for place, name in enumerate(names) if place not in self.numbers}
-        for place, name in others.items():
-            made[name] = np.array([row[place] for row in values], object)
-        n_outside = int(((numbers < self.low[:, None]) | (numbers > self.high[:, None])).sum())
-        return Columns(made, sum(row.count(None) for row in values), n_outside)
+        values = [*zip(*map(msgspec.structs.astuple, rows), strict=True)] or [()] * len(self.kinds)
+        numbers = make_numbers([values[place] for place in self.numbers]).reshape(len(self.numbers), len(rows))
+        others = np.array([values[place] for place in self.others], object)
+        found = [*numbers, *others]
+        made = {name: found[place] for name, place in self.found.items()}
+        n_missing = np.count_nonzero(np.isnan(numbers)) + sum(values[place].count(None) for place in self.others)
+        n_outside = np.count_nonzero((numbers < self.low) | (numbers > self.high))
+        return Columns(made, n_missing, n_outside)
 
     def explain(self, body: bytes) -> RequestError:
         """Return the refusal of a body that could not be decoded."""
@@ -306,7 +308,7 @@ class RowReader:
         meanings
             What columns hold, with their units; the columns about which nothing is known are named only.
         """
-        names, ends = list(self.kinds), zip(self.low.tolist(), self.high.tolist(), strict=True)
+        names, ends = list(self.kinds), zip(self.low.ravel().tolist(), self.high.ravel().tolist(), strict=True)
         bounds = {names[place]: dict(zip(("low", "high"), both, strict=True))
                   for place, both in zip(self.numbers, ends, strict=True)}  # fmt: skip
         return [
