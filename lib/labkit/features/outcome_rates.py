@@ -5,7 +5,7 @@ live requests use the same lookup on numpy arrays, so none of them can see an ou
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -136,8 +136,32 @@ def make_index(name: str, keys: list[str], codes: np.ndarray, outcomes: np.ndarr
     return {f"{name}.keys": np.array(keys, "U"), f"{name}.places": index, f"{name}.sums": sums}
 
 
+@dataclass(frozen=True)
+class Places:
+    """What some histories search for, arranged so that one search finds it all.
+
+    Attributes
+    ----------
+    moments
+        Which of the moments each place belongs to, shape (n_places,): 0 for that of the prediction, else the start of a
+        window.
+    rows
+        Which row of the keys it belongs to, shape (n_places,).
+    shifts
+        Number of its history: so many more sums than places have the histories before it, shape (n_places, 1).
+    until, since
+        Places at which each window ends and starts, shape (n_windows,).
+    """
+
+    moments: np.ndarray
+    rows: np.ndarray
+    shifts: np.ndarray
+    until: np.ndarray
+    since: np.ndarray
+
+
 class HistoryIndex:
-    """Histories arranged so that one row is looked up in all of them together.
+    """Histories arranged so that rows are looked up in all of them together.
 
     Parameters
     ----------
@@ -153,22 +177,20 @@ class HistoryIndex:
     """
 
     def __init__(self, state: State, days: Mapping[str, Sequence[int]]) -> None:
-        self.state, self.days = state, days
-        self.times = state["times"]
+        self.times, self.n_moments = state["times"], len(state["times"]) + 1
         self.known = {name: make_codes(state[f"{name}.keys"]) for name in days}
-        self.places = [state[f"{name}.places"] for name in days]
-        self.sums = [state[f"{name}.sums"] for name in days]
+        # The places of all histories behind one another, as if their keys were those of a single one.
+        n_keys = [len(state[f"{name}.keys"]) for name in days]
+        self.starts = np.cumsum([0, *n_keys[:-1]]).reshape(-1, 1) * self.n_moments
+        parts = zip(days, self.starts.ravel().tolist(), strict=True)
+        self.places = narrow(np.concatenate([state[f"{name}.places"] + start for name, start in parts]), "int32")
+        self.sums = narrow(np.concatenate([state[f"{name}.sums"] for name in days]), "float32")
         spans = sorted({length for lengths in days.values() for length in lengths})
-        self.spans = np.array(spans, "int64").reshape(-1, 1) * DAY
-        # Each history asks for the places of the moment itself, row 0 of all moments, and of its windows' starts.
-        asked = [[0, *(1 + spans.index(length) for length in lengths)] for lengths in days.values()]
-        self.rows = np.array([row for rows in asked for row in rows], "int64")
-        self.history = np.repeat(np.arange(len(asked)), [len(rows) for rows in asked])
-        ends = np.cumsum([0, *(len(rows) for rows in asked)]).tolist()
-        self.slices = [slice(start, end) for start, end in pairwise(ends)]
-        starts = [(first, place) for first, end in pairwise(ends) for place in range(first + 1, end)]
-        self.until = np.array([first for first, _ in starts], "int64")
-        self.since = np.array([place for _, place in starts], "int64")
+        # An outcome known at the moment of the prediction counts, and so does one known when a window starts.
+        self.spans = np.array([0, *(length * DAY + 1 for length in spans)], "int64").reshape(-1, 1)
+        moments = [[0, *(1 + spans.index(length) for length in lengths)] for lengths in days.values()]
+        self.together = make_places(moments, first=0)
+        self.single = [make_places([asked], first=number) for number, asked in enumerate(moments)]
         self.names = [feature for name, lengths in days.items() for feature in list_rate_names(name, lengths)]
 
     def look_up(self, keys: Mapping[str, Sequence[str | None]], asked_at: np.ndarray) -> np.ndarray:
@@ -188,51 +210,72 @@ class HistoryIndex:
         """
         codes = np.array([find_codes(keys[name], known) for name, known in self.known.items()], "int64")
         codes = codes.reshape(len(self.known), len(asked_at))
-        if len(asked_at) < MANY_ROWS:
-            return self.compute(codes, asked_at)
-        moments, places = np.unique(asked_at, return_inverse=True)
-        found = [index.compute_distinct(own, moments, places) for index, own in zip(self.single, codes, strict=True)]
-        return np.concatenate(found)
+        starts, is_known = codes * self.n_moments + self.starts, (codes >= 0) & ~np.isnat(asked_at)
+        times = asked_at.astype("int64")
+        if len(times) < MANY_ROWS:
+            return self.compute(self.together, starts, self.find_moments(times), is_known)
+        distinct, places = np.unique(times, return_inverse=True)
+        moments = self.find_moments(distinct)
+        made = []
+        for row, asked in enumerate(self.single):
+            # Each key and moment that occurs once, in their order, so that those beside one another are found together.
+            _, chosen, rows = np.unique(codes[row] * len(distinct) + places, return_index=True, return_inverse=True)
+            one, of_history = moments[:, places[chosen]], slice(row, row + 1)
+            made += [self.compute(asked, starts[of_history, chosen], one, is_known[of_history, chosen])[:, rows]]
+        return np.concatenate(made)
 
-    @cached_property
-    def single(self) -> list["HistoryIndex"]:
-        """The histories, each by itself."""
-        return [HistoryIndex(self.state, {name: lengths}) for name, lengths in self.days.items()]
-
-    def compute_distinct(self, codes: np.ndarray, moments: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Compute the features of the only history, once for each key and moment that occur.
+    def find_moments(self, times: np.ndarray) -> np.ndarray:
+        """Return how many outcomes were known at each time, and before each window that ends there.
 
         Parameters
         ----------
-        codes
-            Index of each row's key, shape (n_rows,).
-        moments
-            The distinct times, shape (n_moments,).
-        places
-            Place of each row's time among them, shape (n_rows,).
-        """
-        pairs, rows = np.unique(codes * len(moments) + places, return_inverse=True)
-        which, when = np.divmod(pairs, len(moments))
-        return self.compute(which.reshape(1, -1), moments[when])[:, rows]
+        times
+            int64 microseconds, shape (n_times,).
 
-    def compute(self, codes: np.ndarray, asked_at: np.ndarray) -> np.ndarray:
-        """Compute the features of rows; as `look_up`, with the index of each key, shape (n_histories, n_rows)."""
-        is_time = ~np.isnat(asked_at)
-        now = np.where(is_time, asked_at, np.datetime64(0, "us")).astype("int64")
-        moments = np.empty((1 + len(self.spans), len(now)), "int64")
-        moments[0] = self.times.searchsorted(now, side="right")
-        moments[1:] = self.times.searchsorted(now - self.spans, side="left")
-        asked = (codes * (len(self.times) + 1))[self.history] + moments[self.rows]
-        found, totals = np.empty(asked.shape, "int64"), np.empty(asked.shape)
-        for places, sums, rows in zip(self.places, self.sums, self.slices, strict=True):
-            found[rows] = places.searchsorted(asked[rows])
-            totals[rows] = sums[found[rows]]
-        is_known = (codes[self.history[self.since]] >= 0) & is_time
-        number = np.where(is_known, found[self.until] - found[self.since], 0).astype("float64")
-        made = np.full((len(self.since), 2, len(now)), np.nan)
-        np.divide(totals[self.until] - totals[self.since], number, out=made[:, 0], where=number > 0)
+        Returns
+        -------
+        numpy.ndarray
+            int64, shape (1 + n_spans, n_times).
+        """
+        return self.times.searchsorted(times - self.spans, side="right")
+
+    def compute(self, asked: Places, starts: np.ndarray, moments: np.ndarray, is_known: np.ndarray) -> np.ndarray:
+        """Compute the features of rows.
+
+        Parameters
+        ----------
+        asked
+            The places of the histories.
+        starts, is_known
+            Where the places of each key start, and whether the key and the time are known, shape (n_histories, n_rows).
+        moments
+            Result of `find_moments`.
+        """
+        wanted = (starts[asked.rows] + moments[asked.moments]).astype(self.places.dtype, copy=False)
+        found = self.places.searchsorted(wanted)
+        totals = self.sums[found + asked.shifts].astype("float64", copy=False)
+        number = (found[asked.until] - found[asked.since]) * is_known[asked.rows[asked.since]]
+        made = np.full((len(number), 2, number.shape[1]), np.nan)
+        np.divide(totals[asked.until] - totals[asked.since], number, out=made[:, 0], where=number > 0)
         made[:, 1] = number
-        return made.reshape(len(self.names), len(now))
+        return made.reshape(-1, number.shape[1])
+
+
+def make_places(moments: Sequence[Sequence[int]], *, first: int) -> Places:
+    """Return what histories search for, given the moments that each asks for and the number of the first."""
+    ends = np.cumsum([0, *map(len, moments)]).tolist()
+    rows = np.repeat(np.arange(len(moments)), [len(asked) for asked in moments])
+    windows = [(start, place) for start, end in pairwise(ends) for place in range(start + 1, end)]
+    until, since = np.array(windows, "int64").reshape(-1, 2).T
+    together = np.array([moment for asked in moments for moment in asked], "int64")
+    return Places(together, rows, (rows + first).reshape(-1, 1), until, since)
+
+
+def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return numbers in a smaller type if it holds all of them exactly: less memory is searched faster."""
+    with np.errstate(over="ignore"):
+        found = values.astype(dtype)
+    return found if np.array_equal(found, values) else values
 
 
 def make_codes(keys: np.ndarray) -> dict[str, int]:
@@ -244,8 +287,16 @@ def find_codes(keys: Sequence[str | None], known: Mapping[str, int]) -> Sequence
     """Return the index of each key, -1 for missing and unseen keys."""
     if (found := find_dictionary(keys)) is not None:
         return np.array(find_codes(found[1].tolist(), known), "int64")[found[0]]
+    codes = [known.get(key, -1) for key in keys]  # type: ignore[arg-type]
     # Keys are stored in numpy's strings, which end before the first of the zero characters at their end.
-    return [-1 if key is None else known.get(key.rstrip("\0"), -1) for key in keys]
+    return (
+        [
+            known.get(key.rstrip("\0"), -1) if code < 0 and key is not None else code
+            for key, code in zip(keys, codes, strict=True)
+        ]
+        if -1 in codes
+        else codes
+    )
 
 
 def list_rate_names(name: str, days: Sequence[int]) -> list[str]:
