@@ -1,7 +1,8 @@
 """Row features compiled for prediction: what does not depend on the rows is done once, when a model is loaded.
 
-Features come as two arrays instead of one per feature: numbers, and codes of categories. The columns are cleaned and
-computed by `RowComputation.compute_raw`, as in training; see `labkit.features.row_computation`.
+Features come as two arrays instead of one per feature: numbers, and codes of categories. Columns that are features as
+they are go there at once; all others are cleaned and computed by `RowComputation.compute_raw`, as in training; see
+`labkit.features.row_computation`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from labkit.errors import DataError
-from labkit.features.arrays import make_feature, round_to_single
+from labkit.features.arrays import make_array, make_category, make_feature, round_to_single
 from labkit.features.dictionary import find_dictionary
 from labkit.features.expressions import is_missing_value
 from labkit.features.outcome_rates import PREDICT_AT
@@ -47,6 +48,8 @@ class CompiledFeatures:
         codes = {name: code for code, name in enumerate(list_categories(features))}
         self.other = codes[OTHER]
         self.codes = {name: {kept: codes[kept] for kept in features.categories_[name]} for name in self.categories}
+        # Most columns of most tables are features as they are. At least one is read, for the number of rows.
+        self.read = features.list_read_columns() or [*features.inputs_][:1]
         self.index = features.make_history_index() if features.histories else None
         looked_up = self.index.names if self.index else []
         self.computed = [name for name in self.numbers if name not in looked_up]
@@ -74,21 +77,41 @@ class CompiledFeatures:
         DataError
             A raw column is missing, or holds values of another kind.
         """
-        made = self.features.compute_raw(columns)
-        n_rows = len(next(iter(made.values())))
-        blocks = [self.make_number(name, made[name]) for name in self.computed]
+        made = self.features.compute_raw(columns, taken=self.read)
+        n_rows = len(made[self.read[0]])
+        blocks = [
+            self.make_number(name, made[name]) if name in made else self.make_plain_number(name, columns[name])
+            for name in self.computed
+        ]
         if self.index is not None:
             blocks += [self.index.look_up(self.features.list_keys(made), made[PREDICT_AT]).ravel()]
         numbers = np.concatenate(blocks or [np.empty(0)]).reshape(self.n_places, n_rows)
         if self.order is not None:
             numbers = numbers[self.order]
-        codes = np.array([self.encode(name, made[name]) for name in self.categories], "int64")
+        found = [
+            self.encode(name, made[name]) if name in made else self.encode_plain(name, columns[name])
+            for name in self.categories
+        ]
+        codes = np.array(found, "int64")
         codes = codes.reshape(len(self.categories), n_rows)
         return np.ascontiguousarray(round_to_single(numbers).T), np.ascontiguousarray(codes.T)
 
     def make_number(self, name: str, values: np.ndarray) -> np.ndarray:
         """Return a numeric feature as an array that becomes float64 without rounding."""
         return values if values.dtype.char in STANDARD else self.features.make_output(name, values)
+
+    def make_plain_number(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return a raw column that is a numeric feature as it is; as `make_number`."""
+        return values if values.dtype.char in STANDARD else make_array(values, self.features.inputs_[name], name)
+
+    def encode_plain(self, name: str, values: np.ndarray) -> list[int] | np.ndarray:
+        """Return the codes of a raw column that is a categorical feature as it is."""
+        if values.dtype != object or find_dictionary(values) is not None:
+            return self.encode(name, make_array(values, "category", name))
+        codes, other = self.codes[name], self.other
+        return [
+            codes.get(value if type(value) is str else make_category(value) or "", other) for value in values.tolist()
+        ]
 
     def encode(self, name: str, values: np.ndarray) -> list[int] | np.ndarray:
         """Return the codes of a categorical feature."""

@@ -258,7 +258,7 @@ class HistoryIndex:
         made = np.full((len(number), 2, number.shape[1]), np.nan)
         np.divide(totals[asked.until] - totals[asked.since], number, out=made[:, 0], where=number > 0)
         made[:, 1] = number
-        return made.reshape(-1, number.shape[1])
+        return made.reshape(2 * len(number), number.shape[1])
 
 
 def make_places(moments: Sequence[Sequence[int]], *, first: int) -> Places:

@@ -6,7 +6,7 @@ the user's own code needs. Features are fitted in `labkit.features.row_features`
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -128,6 +128,21 @@ class RowComputation:
         for name, transformer in self.transformers_.items():
             own_transformers.check_transformer(name, transformers[name], transformer, clean)
 
+    def list_read_columns(self) -> list[str]:
+        """Return the raw columns that are not just features as they are: other features are computed of them, say."""
+        declared, names = self.get_declared, {PREDICT_AT, *(self.rules or {})}
+        for expression in (self.expressions or {}).values():
+            names |= {*expressions.find_names(expression)}
+        for spec in (self.histories or {}).values():
+            names |= {*spec["keys"]}
+        for spec in (*declared("functions").values(), *declared("transformers").values()):
+            names |= {*spec["columns"]}
+        for pair in declared("interactions"):
+            names |= {*pair}
+        names |= {name for kind in ("fill", "outliers", "dates", "text") for name in declared(kind)}
+        names |= {name for name in self.inputs_ if name not in self.outputs_}
+        return [name for name in self.inputs_ if name in names]
+
     def list_keys(self, columns: Columns) -> dict[str, Sequence[str | None]]:
         """Return the key of every row, by history."""
         n_rows = len(columns[PREDICT_AT]) if self.histories else 0
@@ -195,20 +210,22 @@ class RowComputation:
         days = {name: spec["days"] for name, spec in (self.histories or {}).items()}
         return outcome_rates.HistoryIndex(self.state_, days)
 
-    def compute_raw(self, columns: Mapping[str, np.ndarray]) -> Columns:
+    def compute_raw(self, columns: Mapping[str, np.ndarray], *, taken: Collection[str] | None = None) -> Columns:
         """Clean raw columns and compute everything that does not depend on the outcomes of other rows.
 
         Parameters
         ----------
         columns
             Raw columns, arrays of shape (n_rows,).
+        taken
+            The columns to clean, of which all others are computed; None for all.
 
         Returns
         -------
         dict of numpy.ndarray
             Cleaned raw columns and computed columns, shape (n_rows,).
         """
-        clean = imputation.apply_learnt(self.clean(columns), self.learnt_, self.columns or {})
+        clean = imputation.apply_learnt(self.clean(columns, taken=taken), self.learnt_, self.columns or {})
         made = {name: expressions.compute(expression, clean) for name, expression in (self.expressions or {}).items()}
         for name, spec in self.get_declared("functions").items():
             made[name] = own_functions.compute_function(name, spec, clean)
@@ -226,13 +243,15 @@ class RowComputation:
             made[f"{first} x {second}"] = imputation.interact(known[first], known[second])
         return {**clean, **made}
 
-    def clean(self, columns: Mapping[str, np.ndarray]) -> Columns:
+    def clean(self, columns: Mapping[str, np.ndarray], *, taken: Collection[str] | None = None) -> Columns:
         """Convert raw columns to their kinds and apply the row rules; rules with a type come before the conversion.
 
         Parameters
         ----------
         columns
             Raw columns, arrays of shape (n_rows,).
+        taken
+            The columns to clean; None for all.
 
         Raises
         ------
@@ -242,7 +261,8 @@ class RowComputation:
         missing = [name for name in self.inputs_ if name not in columns]
         if missing:
             raise DataError(f"columns missing: {list_briefly(missing)}")
-        return {name: self.clean_column(name, columns[name]) for name in self.inputs_}
+        names = self.inputs_ if taken is None else taken
+        return {name: self.clean_column(name, columns[name]) for name in names}
 
     def clean_column(self, name: str, values: np.ndarray) -> np.ndarray:
         """Convert one raw column to its kind and apply its rule; see `clean`."""
