@@ -19,8 +19,8 @@ from labkit.features.parse_text import read_date
 
 USUAL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?")
 MANY_TIMES = 16
-"""From this number of rows on, it pays to compare all their times with the form of the first."""
-FIRST_TIME = np.datetime64("0001-01-01", "us")
+"""From this number of times on, comparing all with the form of the first takes less than a regular expression."""
+FIRST_YEAR = "0001"
 
 
 def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
@@ -51,6 +51,8 @@ def make_array(values: np.ndarray, kind: str, name: str) -> np.ndarray:
     if kind == "category":
         if (made := convert_dictionary(values, make_categories)) is not None:
             return made
+        if array.dtype == object and {*map(type, array.tolist())} <= {str, type(None)}:
+            return array
         given = array.tolist() if array.dtype.kind in "iufO" else [*array]
         return make_categories(given)
     try:
@@ -141,7 +143,7 @@ def make_times(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def read_usual_times(values: Sequence[Any]) -> np.ndarray | None:
-    """Parse many times of the same usual form at once, as `convert_time` does one by one.
+    """Parse times of the usual form at once, as `convert_time` does one by one.
 
     Parameters
     ----------
@@ -151,30 +153,43 @@ def read_usual_times(values: Sequence[Any]) -> np.ndarray | None:
     Returns
     -------
     numpy.ndarray or None
-        `datetime64[us]`, shape (n_rows,); None unless there are many, all like the first: date and time to the second
-        or below, in UTC.
+        `datetime64[us]`, shape (n_rows,); None unless all are of the usual form: date and time to the second or below,
+        in UTC.
     """
     known = [value for value in values if value is not None]
-    if len(known) < MANY_TIMES or {*map(type, known)} != {str} or len({*map(len, known)}) > 1:
+    if {*map(type, known)} != {str} or not USUAL_TIME.fullmatch(known[0]):
         return None
-    if not USUAL_TIME.fullmatch(known[0]):
-        return None
-    length, n_plain = len(known[0]), len(known[0].rstrip("Z"))
     try:
-        characters = np.array(known, f"S{length}").view("uint8").reshape(len(known), length)
-        is_digit = (characters >= ord("0")) & (characters <= ord("9"))
-        if not np.where(is_digit[0], is_digit, characters == characters[0]).all():
-            return None
-        times = np.ascontiguousarray(characters[:, :n_plain]).view(f"S{n_plain}").ravel().astype("datetime64[us]")
+        times = read_alike(known) if len(known) >= MANY_TIMES else read_few(known)
     except ValueError:  # one that does not exist, such as a 30 February, or other characters than ASCII's
         return None
-    if (times < FIRST_TIME).any():
+    if times is None or min(known) < FIRST_YEAR:
         return None
     if len(known) == len(values):
         return times
     found = np.full(len(values), np.datetime64("NaT", "us"))
     found[[value is not None for value in values]] = times
     return found
+
+
+def read_few(strings: Sequence[str]) -> np.ndarray | None:
+    """Parse times; None unless all are of the usual form."""
+    if not all(map(USUAL_TIME.fullmatch, strings)):
+        return None
+    return np.array([string.removesuffix("Z") for string in strings], "datetime64[us]")
+
+
+def read_alike(strings: Sequence[str]) -> np.ndarray | None:
+    """Parse times; None unless all are of the form of the first, which is the usual one."""
+    first = strings[0]
+    length, n_plain = len(first), len(first.removesuffix("Z"))
+    if {*map(len, strings)} != {length}:
+        return None
+    characters = np.array(strings, f"S{length}").view("uint8").reshape(len(strings), length)
+    is_digit = (characters >= ord("0")) & (characters <= ord("9"))
+    if not np.where(is_digit[0], is_digit, characters == characters[0]).all():
+        return None
+    return np.ascontiguousarray(characters[:, :n_plain]).view(f"S{n_plain}").ravel().astype("datetime64[us]")
 
 
 def convert_time(value: Any) -> datetime:
@@ -262,5 +277,6 @@ def round_to_single(values: np.ndarray) -> np.ndarray:
     """Return numbers as float32, infinite ones and those beyond its range as NaN, in the same shape."""
     with np.errstate(over="ignore"):
         rounded = values.astype("float32")
-    rounded[np.isinf(rounded)] = np.nan
+    if np.count_nonzero(is_infinite := np.isinf(rounded)):
+        rounded[is_infinite] = np.nan
     return rounded

@@ -15,6 +15,9 @@ from labkit.errors import ParamsError
 FIRST_YEAR, LAST_YEAR = 1900, 2100
 """Years between which changes of the UTC offset are known; outside them, the offset at the edge applies."""
 
+DAY, HOUR, MINUTE = 86_400_000_000, 3_600_000_000, 60_000_000
+"""In microseconds."""
+
 
 def compute_part(times: np.ndarray, zone: str, part: str) -> np.ndarray:
     """Compute one part of every time.
@@ -51,33 +54,42 @@ def compute_parts(times: np.ndarray, zone: str, parts: Iterable[str]) -> dict[st
     """Compute several parts of every time; see `compute_part`."""
     changes, offsets = find_clock_changes(zone)
     is_missing = np.isnat(times)
-    known = np.where(is_missing, np.datetime64(0, "us"), times)
-    local = known + offsets[np.searchsorted(changes, known, side="right")]
-    return {part: np.where(is_missing, np.nan, read_part(local, part).astype("float64")) for part in parts}
+    is_any_missing = bool(np.count_nonzero(is_missing))
+    known = np.where(is_missing, np.datetime64(0, "us"), times) if is_any_missing else times
+    local = (known + offsets[changes.searchsorted(known, side="right")]).astype("int64")
+    days = local // DAY
+    found = {part: read_part(local, days, part).astype("float64") for part in parts}
+    return {part: np.where(is_missing, np.nan, one) for part, one in found.items()} if is_any_missing else found
 
 
-def read_part(local: np.ndarray, part: str) -> np.ndarray:
-    """Return one part of local times, none of which is missing, as whole numbers."""
-    days = local.astype("datetime64[D]")
-    if part in ("minute", "hour"):
-        minutes = (local - days) // np.timedelta64(1, "m")
-        return minutes % 60 if part == "minute" else minutes // 60
-    weekday = (days.astype("int64") + 3) % 7  # 1970-01-01 was a Thursday
+def read_part(local: np.ndarray, days: np.ndarray, part: str) -> np.ndarray:
+    """Return one part of local times, none of which is missing, as whole numbers.
+
+    Parameters
+    ----------
+    local, days
+        Microseconds and days since 1970, int64, shape (n_rows,).
+    """
+    if part == "minute":
+        return (local - days * DAY) // MINUTE % 60
+    if part == "hour":
+        return (local - days * DAY) // HOUR
+    weekday = (days + 3) % 7  # 1970-01-01 was a Thursday
     if part == "weekday":
         return weekday
-    if part == "month":
-        return local.astype("datetime64[M]").astype("int64") % 12 + 1
-    if part == "day":
-        return (days - local.astype("datetime64[M]")).astype("int64") + 1
+    if part in ("month", "day"):
+        dates = days.astype("datetime64[D]")
+        months = dates.astype("datetime64[M]")
+        return months.astype("int64") % 12 + 1 if part == "month" else (dates - months).astype("int64") + 1
     if part == "day_of_year":
         return count_days(days) + 1
     # An ISO week belongs to the year of its Thursday.
-    return count_days(days + (3 - weekday).astype("timedelta64[D]")) // 7 + 1
+    return count_days(days + 3 - weekday) // 7 + 1
 
 
 def count_days(days: np.ndarray) -> np.ndarray:
-    """Return the number of days since 1 January of the same year."""
-    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype("int64")
+    """Return the number of days since 1 January of the same year, of days since 1970."""
+    return days - days.astype("datetime64[D]").astype("datetime64[Y]").astype("datetime64[D]").astype("int64")
 
 
 @cache

@@ -161,8 +161,8 @@ def compute(expression: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
             f"expression {expression!r}: its operations are not defined for {describe_kinds(expression, columns)}: "
             "compute and compare values of one type"
         ) from error
-    if values.dtype.kind == "f":
-        values = np.where(np.isinf(values), np.nan, values)
+    if values.dtype.kind == "f" and np.count_nonzero(is_infinite := np.isinf(values)):
+        values = np.where(is_infinite, np.nan, values)
     if values.dtype.kind == "U":
         values = values.astype(object)
     n_rows = len(next(iter(columns.values()))) if columns else 1

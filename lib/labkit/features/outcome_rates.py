@@ -151,6 +151,8 @@ class Places:
         Number of its history: so many more sums than places have the histories before it, shape (n_places, 1).
     until, since
         Places at which each window ends and starts, shape (n_windows,).
+    windows
+        Which row of the keys each window belongs to, shape (n_windows,).
     """
 
     moments: np.ndarray
@@ -158,6 +160,7 @@ class Places:
     shifts: np.ndarray
     until: np.ndarray
     since: np.ndarray
+    windows: np.ndarray
 
 
 class HistoryIndex:
@@ -251,12 +254,15 @@ class HistoryIndex:
         moments
             Result of `find_moments`.
         """
-        wanted = (starts[asked.rows] + moments[asked.moments]).astype(self.places.dtype, copy=False)
-        found = self.places.searchsorted(wanted)
-        totals = self.sums[found + asked.shifts].astype("float64", copy=False)
-        number = (found[asked.until] - found[asked.since]) * is_known[asked.rows[asked.since]]
-        made = np.full((len(number), 2, number.shape[1]), np.nan)
-        np.divide(totals[asked.until] - totals[asked.since], number, out=made[:, 0], where=number > 0)
+        wanted = starts.take(asked.rows, axis=0) + moments.take(asked.moments, axis=0)
+        found = self.places.searchsorted(wanted.astype(self.places.dtype, copy=False))
+        totals = self.sums.take(found + asked.shifts).astype("float64", copy=False)
+        number = found.take(asked.until, axis=0) - found.take(asked.since, axis=0)
+        number *= is_known.take(asked.windows, axis=0)
+        total = totals.take(asked.until, axis=0) - totals.take(asked.since, axis=0)
+        made = np.empty((len(number), 2, number.shape[1]))
+        made.fill(np.nan)
+        np.divide(total, number, out=made[:, 0], where=number > 0)
         made[:, 1] = number
         return made.reshape(2 * len(number), number.shape[1])
 
@@ -268,7 +274,7 @@ def make_places(moments: Sequence[Sequence[int]], *, first: int) -> Places:
     windows = [(start, place) for start, end in pairwise(ends) for place in range(start + 1, end)]
     until, since = np.array(windows, "int64").reshape(-1, 2).T
     together = np.array([moment for asked in moments for moment in asked], "int64")
-    return Places(together, rows, (rows + first).reshape(-1, 1), until, since)
+    return Places(together, rows, (rows + first).reshape(-1, 1), until, since, rows[since])
 
 
 def narrow(values: np.ndarray, dtype: str) -> np.ndarray:

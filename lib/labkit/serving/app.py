@@ -246,11 +246,10 @@ class Service:
             n_rows = sum(map(len, counted))
         else:
             n_rows = sum(len(one.rows) for one in group)
-        self.counter.add("rows", n_rows)
-        self.counter.add("values", n_rows * len(columns.values))
-        self.counter.add("numbers", n_rows * len(engine.reader.numbers))
-        self.counter.add("missing_values", columns.n_missing)
-        self.counter.add("outside_range", columns.n_outside)
+        self.counter.add_all({
+            "rows": n_rows, "values": n_rows * len(columns.values), "numbers": n_rows * len(engine.reader.numbers),
+            "missing_values": columns.n_missing, "outside_range": columns.n_outside,
+        })  # fmt: skip
         is_here = threading.get_ident() == self.thread
         for one, result in zip(group, results, strict=True):
             if is_here:
@@ -298,7 +297,10 @@ async def refuse_path(scope: Scope, receive: Receive, send: Send) -> None:
 
 def get_header(scope: Scope, name: bytes) -> bytes:
     """Return a header of a request; empty if it is absent."""
-    return next((value for key, value in scope["headers"] if key == name), b"")
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
 
 
 def check_method(scope: Scope, method: str) -> None:

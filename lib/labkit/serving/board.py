@@ -5,6 +5,8 @@ a worker that died go on with its successor, so that counts never fall.
 """
 
 import threading
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +32,8 @@ COUNTS = (
 FIRST_COUNT = 7
 WORDS = FIRST_COUNT + len(COUNTS)
 PLACES = {name: FIRST_COUNT + place for place, name in enumerate(COUNTS)}
-EDGES = np.array(LATENCY_BOUNDS)
+STATUS_PLACES = {status: PLACES[f"requests_{status}"] for status in STATUSES}
+SUM_OF_LATENCY, FIRST_LATENCY = PLACES["latency_microseconds"], PLACES["latency_0"]
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,23 @@ class Counter:
     """The counts of one worker."""
 
     def __init__(self, board: Board, worker: int) -> None:
-        self.slot = board.slots[worker]
+        # A view of the words in which one is read and written in a tenth of the time that numpy takes.
+        self.slot = memoryview(board.slots[worker])
         self.lock = threading.Lock()
 
     def add(self, name: str, number: int = 1) -> None:
         """Add to a count, from any thread."""
+        self.add_all({name: number})
+
+    def add_all(self, counts: Mapping[str, int]) -> None:
+        """Add to several counts, from any thread."""
         with self.lock:
-            self.slot[PLACES[name]] += number
+            for name, number in counts.items():
+                self.slot[PLACES[name]] += number
 
     def add_request(self, status: int, seconds: float) -> None:
         """Count a request that got a response."""
-        name = f"requests_{status}"
-        self.add(name if name in PLACES else f"requests_{status // 100}00")
-        self.add("latency_microseconds", int(seconds * 1e6))
-        self.add(f"latency_{int(np.searchsorted(EDGES, seconds))}")
+        with self.lock:
+            self.slot[STATUS_PLACES.get(status) or STATUS_PLACES[status // 100 * 100]] += 1
+            self.slot[FIRST_LATENCY + bisect_left(LATENCY_BOUNDS, seconds)] += 1
+            self.slot[SUM_OF_LATENCY] += int(seconds * 1e6)

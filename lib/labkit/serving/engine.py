@@ -6,6 +6,7 @@ Needs neither pandas nor scikit-learn.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -213,5 +214,5 @@ def predict_each(engine: Engine, batches: Sequence[Sequence[Any]]) -> tuple[list
     except DataError as error:
         alone = [error] if len(batches) == 1 else [predict_each(engine, [rows])[0][0] for rows in batches]
         return list(alone), columns
-    ends = np.cumsum([len(rows) for rows in batches])[:-1]
-    return list(np.split(predicted, ends)), columns
+    ends = accumulate(map(len, batches))
+    return [predicted[end - len(rows) : end] for rows, end in zip(batches, ends, strict=True)], columns

@@ -243,8 +243,8 @@ class RowReader:
         others = np.array([values[place] for place in self.others], object)
         found = [*numbers, *others]
         made = {name: found[place] for name, place in self.found.items()}
-        n_missing = np.count_nonzero(np.isnan(numbers)) + sum(values[place].count(None) for place in self.others)
-        n_outside = np.count_nonzero((numbers < self.low) | (numbers > self.high))
+        n_missing = int(np.count_nonzero(np.isnan(numbers))) + sum(values[place].count(None) for place in self.others)
+        n_outside = int(np.count_nonzero((numbers < self.low) | (numbers > self.high)))
         return Columns(made, n_missing, n_outside)
 
     def explain(self, body: bytes) -> RequestError:

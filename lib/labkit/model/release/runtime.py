@@ -105,13 +105,15 @@ class Runtime:
         if not classes:
             return {"predictions": predicted.tolist()}
         threshold = self.facts.get("threshold")
-        codes = predicted.argmax(axis=1)
-        if threshold is not None:
-            positive = classes.index(self.facts["positive"])
-            codes = np.where(predicted[:, positive] >= threshold, positive, 1 - positive)
+        if threshold is None:
+            chosen = [classes[code] for code in predicted.argmax(axis=1).tolist()]
+        else:
+            place = classes.index(self.facts["positive"])
+            by_result = (classes[1 - place], classes[place])
+            chosen = [by_result[is_positive] for is_positive in (predicted[:, place] >= threshold).tolist()]
         names = [str(label) for label in classes]
         made: dict[str, Any] = {
-            "predictions": [classes[code] for code in codes.tolist()],
+            "predictions": chosen,
             "probabilities": [dict(zip(names, row, strict=True)) for row in predicted.tolist()],
         }
         return made if threshold is None else {**made, "threshold": threshold}
