@@ -169,7 +169,7 @@ class Service:
         named = engine.name_predictions(predicted)
         model, id = engine.describe(), os.urandom(10).hex()
         if self.log is not None:
-            self.log.add(id, map(engine.reader.name_values, rows), named, model, role=role)
+            self.log.add(id, engine.reader.name_rows(rows), named, model, role=role)
         return self.encoder.encode({"id": id, "model": model, **named})
 
     async def try_challenger(

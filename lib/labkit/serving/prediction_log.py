@@ -8,9 +8,9 @@ go when all together exceed the limit.
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class PredictionLog:
     def __init__(self, folder: Path, *, worker: int, counter: Counter, counts: str = "log") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.worker, self.counter, self.counts = folder, worker, counter, counts
+        self.rows_count = f"{counts}_rows"
         self.encoder = msgspec.json.Encoder()
         self.pending: list[bytes] = []
         self.n_bytes = 0
@@ -73,7 +74,7 @@ class PredictionLog:
         self.thread.start()
 
     def add(
-        self, id: str, rows: Iterable[Any], named: dict[str, Any], model: dict[str, Any], *, role: str | None = None
+        self, id: str, rows: Sequence[Any], named: dict[str, Any], model: dict[str, Any], *, role: str | None = None
     ) -> None:
         """Add the rows of one request.
 
@@ -82,7 +83,7 @@ class PredictionLog:
         id
             Identifier of the request; that of a row is `<id>-<number>`, from 0.
         rows
-            The rows as read.
+            Result of `RowReader.name_rows`.
         named
             Result of `Engine.name_predictions`.
         model
@@ -91,12 +92,12 @@ class PredictionLog:
             `CANARY` if a challenger answered.
         """
         now, version, digest, threshold = self.find_time(), model["version"], model["digest"], named.get("threshold")
-        predictions = named["predictions"]
         probabilities = named.get("probabilities") or repeat(None)
+        columns = zip(count(), named["predictions"], rows, probabilities, strict=False)
         self.add_lines(
             [
                 Line(f"{id}-{number}", now, version, digest, prediction, row, known, threshold, role)
-                for number, (row, prediction, known) in enumerate(zip(rows, predictions, probabilities, strict=False))
+                for number, prediction, row, known in columns
             ]
         )
 
@@ -117,7 +118,7 @@ class PredictionLog:
                 return
             self.pending.append(content)
             self.n_bytes += len(content)
-        self.counter.add(f"{self.counts}_rows", len(lines))
+        self.counter.add(self.rows_count, len(lines))
 
     def write_on(self) -> None:
         """Write what is pending until the log is closed."""

@@ -219,6 +219,10 @@ class RowReader:
         """Return a row in a form that is encoded with the names of the columns."""
         return row if self.is_plain else dict(zip(self.kinds, msgspec.structs.astuple(row), strict=True))
 
+    def name_rows(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Return rows in the form of `name_values`."""
+        return rows if self.is_plain else list(map(self.name_values, rows))
+
     def check(self, rows: list[Any]) -> list[Any]:
         """Return the rows if there are not too many, and their times can be read."""
         if len(rows) > MOST_ROWS:
