@@ -129,6 +129,8 @@ def format_column(values: Iterable[float], digits: int = LEAST_DIGITS) -> list[s
     (['0.610', '0.675', '0.071'], ['517', '2'], ['2.00', '1.25', '–'])
     >>> format_column([41.4, 0.45, 1234567.8, float("nan"), float("inf")]), format_column([0.0, 1e-9])
     (['41.4', '0.450', '1,234,568', '–', '∞'], ['0', '1e-09'])
+    >>> format_column([0.0833, 12.0, 1.0])
+    ['0.0833', '12', '1']
     """
     numbers = [float(value) for value in values]
     drawn = [abs(number) for number in numbers if number and math.isfinite(number)]
@@ -137,7 +139,9 @@ def format_column(values: Iterable[float], digits: int = LEAST_DIGITS) -> list[s
     places = max(0, digits - 1 - find_magnitude(max(drawn)))
     if find_magnitude(min(drawn)) < 1 - places:
         return [
-            format_fixed(number, max(0, digits - 1 - find_magnitude(number) if math.isfinite(number) else 0))
+            format_fixed(
+                number, max(0, digits - 1 - find_magnitude(number)) if math.isfinite(number) and number % 1 else 0
+            )
             for number in numbers
         ]
     return [format_fixed(number, places) for number in numbers]

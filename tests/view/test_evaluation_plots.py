@@ -120,3 +120,14 @@ def test_slices_and_importance_name_the_first() -> None:
     assert "same permutation" not in str(figure.get_label())
     families = evaluation_plots.plot_importance(frame, "roc_auc", n_rows=100, most=5, noun="family")
     assert "a family can matter less than one of its columns" in str(families.get_label())
+
+
+def test_label_of_the_axis_is_not_cut_beside_long_names() -> None:
+    unit = "difference of the mean absolute error, with 95 % interval"
+    figure = evaluation_plots.draw_slices(
+        "a", "b", ["scheduled_departure_minute from 2000 to below 2010"], [Interval(-0.2, -0.3, -0.1)],
+        colors=[style.BLUE], unit=unit,
+    )  # fmt: skip
+    figure.draw_without_rendering()
+    box = figure.axes[0].xaxis.label.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1

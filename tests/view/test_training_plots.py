@@ -3,10 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from labkit.model.training.selection import Choice, describe_lead
-from labkit.view.training_plots import describe_validation, summarize_choice
+from labkit.view.training_plots import describe_validation, plot_trials, summarize_choice
 from sklearn.dummy import DummyRegressor
 from sklearn.pipeline import make_pipeline
 
@@ -70,3 +71,19 @@ def test_a_result_far_from_the_folds_is_not_as_expected(checked: float, is_order
     written = describe_validation(make_choice(), checked, is_ordered=is_ordered)
     assert written.startswith("In the folds `linear` had mae 44.0 ± 2.0; on the validation rows it has **")
     assert written.endswith(end)
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("roc_auc", 1), ("mae", -1)])
+def test_no_trial_is_left_out_of_the_plot(metric: str, sign: int) -> None:
+    values = [0.755, 0.5, 0.6, *np.linspace(0.755, 0.76, 27), 0.74]
+    frame = pd.DataFrame({"trial": range(31), "state": ["complete"] * 30 + ["pruned"], metric: np.array(values) * sign})
+    frame["best"] = frame[metric].cummax() if sign > 0 else frame[metric].cummin()
+    figure = plot_trials(frame, metric, "lightgbm")
+    [axes] = figure.axes
+    circles, crosses, triangles = (line for line in axes.lines if line.get_linestyle() == "None")
+    low, high = axes.get_ylim()
+    assert all(low <= value <= high for value in circles.get_ydata())
+    assert [len(line.get_xdata()) for line in (circles, crosses, triangles)] == [28, 1, 2]
+    assert triangles.get_marker() == ("v" if sign > 0 else "^")
+    assert "2 others worse than the axis shows (triangles)." in figure.fact
+    assert "worse than the axis" not in plot_trials(frame.drop(index=[1, 2]), metric, "lightgbm").fact

@@ -1,6 +1,5 @@
 """Plots of explanations: what a model relies on, why rows are predicted as they are, how predictions change."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,8 +46,6 @@ MOST_BARS = 9
 """Columns at most whose contributions to one prediction are drawn; the others are added up."""
 MOST_OUTPUTS = 4
 """Classes at most whose probabilities are drawn."""
-LONGEST_LINE = 40
-"""Characters of a line of an axis label."""
 FEWEST_TICKED = 5
 """Number of different values from which on the axis has round ticks; fewer are ticked each."""
 OTHERS, LONGEST_VALUE = "other columns", 20
@@ -136,21 +133,10 @@ def plot_contributions(
         figure, (axes,) = make_figure(title, fact, form="Interval chart", height=0.8 + 0.33 * len(shown))
         axes.barh(range(len(shown)), np.nan_to_num(keep_drawable(shown["size"])), color=BLUE, height=0.62)
         axes.hlines(range(len(shown)), keep_drawable(shown["low"]), keep_drawable(shown["high"]), color=INK, lw=1.6)
-        finish_bars(
-            axes, [shorten_name(name, 38) for name in named], wrap_label(f"mean size of contribution ({scale})")
-        )
+        finish_bars(axes, [shorten_name(name, 38) for name in named], f"mean size of contribution ({scale})")
         set_ticks(axes, 6)
         figure.table = shown.assign(column=named)
         return figure
-
-
-def wrap_label(label: str) -> str:
-    """Return the label of an axis on as many lines as its drawing needs.
-
-    >>> wrap_label("mean size of contribution (disease progression one year after baseline)")
-    'mean size of contribution (disease\\nprogression one year after baseline)'
-    """
-    return textwrap.fill(label, LONGEST_LINE)
 
 
 def describe_explained(n_rows: int, n_all: int, subject: Subject = GENERIC) -> str:
@@ -277,7 +263,7 @@ def plot_explanation(
             )
             label_point(axes, label, (outer, row), va="center", **side)
         axes.axvline(0, color=LINE, linewidth=1.2)
-        finish_bars(axes, [shorten_name(name, 50) for name in names], wrap_label(f"contribution to the {scale}"))
+        finish_bars(axes, [shorten_name(name, 50) for name in names], f"contribution to the {scale}")
         low, high = min(float(ends.min()), 0.0), max(float(ends.max()), 0.0)
         if high > low:
             axes.set_xlim(low, high)

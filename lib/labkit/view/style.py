@@ -4,6 +4,7 @@ Matplotlib without pyplot: nothing is global, no figure stays open, and the same
 same bytes. Plots of tables are in `labkit.view.data_plots`, plots of models in `labkit.view.model_plots`.
 """
 
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ GREY, CLOUD = "#7A8590", "#2B84C4"
 """Colours of what stands back and of clouds of points."""
 BLACK, WHITE = "#14181c", "white"
 """Colours of text on a coloured ground, the same in the dark."""
+LONGEST_LINE = 40
+"""Characters of a line of an axis label."""
 LARGE = 10_000
 LARGEST_DRAWN = 1e100
 """Magnitude above which axes overflow; larger numbers are not drawn."""
@@ -318,13 +321,13 @@ def choose_ink(ground: str) -> str:
 
 
 def finish_bars(axes: Axes, names: Sequence[str], unit: str) -> None:
-    """Label the rows from the top down and the x axis with the unit."""
+    """Label the rows from the top down and the x axis with the unit, in lines short enough beside long names."""
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(unit)
+    axes.set_xlabel(textwrap.fill(unit, LONGEST_LINE))
 
 
 def set_ticks(axes: Axes, most: int, *, as_share: bool = False, end: float = float("inf")) -> None:

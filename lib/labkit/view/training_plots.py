@@ -29,7 +29,7 @@ from labkit.view.style import (
 
 
 def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
-    """Draw each trial's metric, pruned trials as crosses, and the best so far as a line.
+    """Draw each trial's metric, pruned ones as crosses, those far worse as triangles, and the best so far as a line.
 
     Parameters
     ----------
@@ -45,24 +45,38 @@ def plot_trials(frame: pd.DataFrame, metric: str, model: str) -> Figure:
     fact = f"From {format_number(first, 4)} to {format_number(last, 4)}; {better} is better. "
     fact += f"{count(len(early), 'trial').capitalize()} pruned after the first folds"
     fact += f" (crosses below: their {metric} is not comparable)." if len(early) else "."
+    ends = find_shown_trials(done[metric], metric)
+    far = done[(done[metric] < ends[0]) | (done[metric] > ends[1])]
+    fact += f" {count(len(far), 'other').capitalize()} worse than the axis shows (triangles)." if len(far) else ""
     with style():
         title = f"{count(len(frame), 'trial')} of {model}"
         figure, (axes,) = make_figure(title, fact, form="Line and points", height=3.1)
-        axes.plot(done["trial"], done[metric], "o", color=BLUE, alpha=0.7, markersize=6)
+        shown, (edge, triangle) = done.drop(far.index), (0.12, "v") if is_greater_better(metric) else (0.96, "^")
+        axes.plot(shown["trial"], shown[metric], "o", color=BLUE, alpha=0.7, markersize=6)
         below = axes.get_xaxis_transform()
         axes.plot(early["trial"], np.full(len(early), 0.04), "x", color=MUTED, markersize=6, transform=below)
+        axes.plot(far["trial"], np.full(len(far), edge), triangle, color=BLUE, markersize=6, transform=below)
         axes.step(frame["trial"], frame["best"], where="post", color=ORANGE)
         axes.set(xlabel="trial (0: the candidate with its defaults)", ylabel=f"{metric}, mean over the folds")
-        known = done[metric].dropna().to_numpy(dtype=float)
-        low, high = find_ends(known)
-        if len(known):
-            low, high = np.quantile(known, [0.1, 1.0] if is_greater_better(metric) else [0.0, 0.9])
-        margin = 0.15 * max(high - low, 1e-6, 1e-6 * abs(high))
-        axes.set_ylim(low - margin, high + margin)
+        axes.set_ylim(*ends)
         colors = {"trial": BLUE, "pruned": MUTED, "best so far": ORANGE}
         add_legend(figure, colors, marks={"trial": "o", "pruned": "x"})
         figure.table = frame[["trial", "state", metric, "best"]]
         return figure
+
+
+def find_shown_trials(values: pd.Series, metric: str) -> tuple[float, float]:
+    """Return the ends of the axis of complete trials: the worst tenth may lie beyond, or they would flatten the rest.
+
+    >>> find_shown_trials(pd.Series([0.5, *[0.8] * 9, 0.9]), "roc_auc")
+    (0.785, 0.915)
+    """
+    known = values.dropna().to_numpy(dtype=float)
+    low, high = find_ends(known)
+    if len(known):
+        low, high = np.quantile(known, [0.1, 1.0] if is_greater_better(metric) else [0.0, 0.9]).tolist()
+    margin = 0.15 * max(high - low, 1e-6, 1e-6 * abs(high))
+    return low - margin, high + margin
 
 
 def describe_settings(training: Training) -> list[str]:

@@ -326,13 +326,14 @@ def test_headings_become_contents_and_anchors(tmp_path):
 
 def test_markdown_keeps_its_means(tmp_path):
     source = (
-        "Mean $\\bar{x} < 3$ and `code`.\n\n| a | b |\n|---|---:|\n| x | 1 |\n| 2013-10-15 05:00 | 2 |\n\n<details><summary>More</summary>\n\n"
+        "Mean $\\bar{x} < 3$ and `code`.\n\n| a | b |\n|---|---:|\n| x | 1 |\n| 2013-10-15 05:00 | 2 |\n| 2013-09 | 3 |\n\n<details><summary>More</summary>\n\n"
         "hidden\n\n</details>\n\n```python\nx = 'y'\n```\n\nGo to [deploy](06_deploy.ipynb#Data), see [there](https://example.org/a.ipynb)."
     )
     html = render(tmp_path, [new_markdown_cell(source)]).read_text()
     assert '<code class="math">\\bar{x} &lt; 3</code>' in html
     assert re.search(r'<td[^>]* class="num"[^>]*>1</td>', html)
     assert re.search(r'<td[^>]* class="date"[^>]*>2013-10-15 05:00</td>', html)
+    assert re.search(r'<td[^>]* class="date"[^>]*>2013-09</td>', html)
     assert "<details><summary>More</summary>" in html
     assert '<span class="s1">' in html
     assert '<a href="06_deploy.html#Data"' in html

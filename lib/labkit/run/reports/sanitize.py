@@ -17,7 +17,7 @@ from pygments.token import STANDARD_TYPES
 from labkit.console import make_printable_lines
 
 TABLE_NUMBER = re.compile(r"[-+−±]?\d[\d.,'\u202f ]*(e[-+]?\d+)?\s*(%|[a-zµ]{1,2})?", re.IGNORECASE)
-TABLE_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d[\d:.+\-A-Z ]{0,25})?")
+TABLE_DATE = re.compile(r"\d{4}-\d\d(-\d\d([ T]\d\d:\d\d[\d:.+\-A-Z ]{0,25})?)?")
 NOT_NUMBERS = {"", "nan", "nat", "none", "<na>", "inf", "-inf", "—", "–", "-", "…", "..."}
 IMAGE_FORMS = {f"data:image/{form};base64" for form in ("png", "jpeg", "gif", "webp", "svg+xml")}
 COLOUR_CODE = re.compile(r"\x1b\[([0-9;]{0,100})m")
