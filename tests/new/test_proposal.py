@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from labkit.data.reading.raw_table import Source
+from labkit.model.evaluation.gate import describe_limits
 from labkit.new.inspect import survey_table
 from labkit.new.options import Choices
 from labkit.new.proposal import Proposal, make_proposal
+from labkit.params.evaluation import Gate
 from labkit.params.tables import Data
 from labkit.params.wrangling import Wrangling
 
@@ -348,3 +350,21 @@ def test_decision_is_reported(
     data, wrangling = proposal.tree["data"], proposal.tree["wrangling"]
     Data.model_validate_json(json.dumps(data))
     Wrangling.model_validate_json(json.dumps(wrangling))
+
+
+@pytest.mark.parametrize(
+    ("make", "task", "accepted"),
+    [
+        (make_buyer, "classification", "a loss of 0.01 does not"),
+        (make_price, "regression", "a loss of about 2 % of the target's standard deviation does not"),
+    ],
+)
+def test_proposed_gate_is_not_passed_off_as_chosen_for_the_data(
+    make: Callable[[int, random.Random], Row], task: str, accepted: str, tmp_path: Path
+) -> None:
+    found = propose(tmp_path, make_rows(200, make))
+    gate = found.tree["evaluation"]["gate"]
+    assert found.tree["data"]["target"]["task"] == task
+    shown = describe_limits(Gate.model_validate(gate))
+    assert " Proposed by labkit new, not chosen for this data: any gain over the dummy counts, and " in shown
+    assert shown.endswith(f"{accepted}.")

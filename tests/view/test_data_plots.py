@@ -106,6 +106,15 @@ def test_target_is_drawn_for_either_task(target: Target) -> None:
     assert target.column in str(figure.get_label())
 
 
+def test_a_correlation_that_rounds_to_zero_has_no_sign() -> None:
+    random = np.random.default_rng(13)
+    frame = pd.DataFrame({"a": random.normal(size=50), "b": random.normal(size=50)})
+    assert -0.005 < frame.corr("spearman").loc["a", "b"] < 0
+    figure = data_plots.plot_correlation(frame, ["a", "b"])
+    assert " at 0.00; " in figure.fact
+    assert [text.get_text() for text in figure.axes[0].texts] == [".00"]
+
+
 @pytest.mark.slow
 def test_correlation_names_the_closest_pair_and_puts_alike_side_by_side() -> None:
     random = np.random.default_rng(1)

@@ -14,6 +14,7 @@ from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
 from labkit.params.tables import Data, Target
 
+DRIFT_COLUMNS = ("column", "drift", "by_luck", "earlier", "later")
 LATER_SHARE = 0.4
 
 
@@ -138,16 +139,16 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
     Returns
     -------
     pandas.DataFrame
-        `column`, `drift` (population stability index over ten slices, or categories, and missing values), `earlier`
-        and `later` (means of numeric columns), largest drift first. Times, numeric columns that follow time, such as a
+        `column`, `drift` (population stability index over ten slices, or categories, and missing values), `by_luck`
+        (the index that is exceeded once in a thousand times if nothing has changed), `earlier` and `later` (means of
+        numeric columns), largest drift first. Times, numeric columns that follow time, such as a
         month, and strings with many distinct values are left out. Empty if no times are declared or all rows fall on
         one side.
     """
-    names = ["column", "drift", "earlier", "later"]
     nothing = pd.Series(False, index=frame.index)
     earlier, later = mark_compared(frame, data) if PREDICT_AT in frame else (nothing, nothing)
     if not later.any() or not earlier.any():
-        return pd.DataFrame({name: [] for name in names})
+        return pd.DataFrame({name: [] for name in DRIFT_COLUMNS})
     times = frame.loc[earlier | later, PREDICT_AT]
     # One column at a time: copies of all of them would take several times the memory of the table.
     usable = [name for name in columns if has_distribution(frame.loc[earlier | later, name], times)]
@@ -156,25 +157,28 @@ def compute_drift(frame: pd.DataFrame, data: Data, columns: Sequence[str]) -> pd
 
 @np.errstate(over="ignore", invalid="ignore")
 def compute_part_drift(before: pd.DataFrame, after: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the columns whose distribution differs strongly between two parts, by more than luck explains.
-
-    For two samples of one distribution, the index of k slices divided by 1 / n + 1 / m follows a chi-squared
-    distribution with k - 1 degrees of freedom (Yurdakul, "Statistical properties of population stability index", 2018).
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `compute_drift`, only the columns whose index exceeds `LARGE_DRIFT` and what luck gives once in a thousand.
-    """
+    """Return the columns whose distribution differs strongly between two parts; see `find_drifted`."""
     both = {name: pd.concat([before[name], after[name]]) for name in columns}
     times = pd.concat([before[PREDICT_AT], after[PREDICT_AT]]) if PREDICT_AT in before else None
     usable = [name for name in columns if has_distribution(both[name], times)]
-    table = compute_table((before[name], after[name]) for name in usable)
-    n_values = [both[name].nunique() for name in table["column"]]
-    is_category = [find_column_kind(both[name]) == "category" for name in table["column"]]
-    slices = np.where(is_category, n_values, np.minimum(n_values, SLICES)) + 1
-    by_luck = stats.chi2.ppf(1 - BY_LUCK, slices - 1) * (1 / max(len(before), 1) + 1 / max(len(after), 1))
-    return table[table["drift"] > np.maximum(LARGE_DRIFT, by_luck)].reset_index(drop=True)
+    return find_drifted(compute_table((before[name], after[name]) for name in usable))
+
+
+def find_drifted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines of `compute_drift` whose index exceeds `LARGE_DRIFT` by more than luck explains."""
+    return table[table["drift"] > np.maximum(LARGE_DRIFT, table["by_luck"])].reset_index(drop=True)
+
+
+def compute_lucky_drift(before: pd.Series, after: pd.Series) -> float:
+    """Return the index that two samples of one distribution exceed once in a thousand times.
+
+    Their index of k slices, divided by 1 / n + 1 / m, follows a chi-squared distribution with k - 1 degrees of freedom
+    (Yurdakul, "Statistical properties of population stability index", 2018).
+    """
+    both = pd.concat([before, after])
+    n_values = both.nunique()
+    slices = (n_values if find_column_kind(both) == "category" else min(n_values, SLICES)) + 1
+    return float(stats.chi2.ppf(1 - BY_LUCK, slices - 1) * (1 / max(len(before), 1) + 1 / max(len(after), 1)))
 
 
 def compute_table(columns: Iterable[tuple[pd.Series, pd.Series]]) -> pd.DataFrame:
@@ -183,8 +187,8 @@ def compute_table(columns: Iterable[tuple[pd.Series, pd.Series]]) -> pd.DataFram
     for halves in columns:
         is_category = find_column_kind(halves[0]) == "category"
         means = [np.nan if is_category else float(half.mean()) for half in halves]
-        lines.append([halves[0].name, compute_stability(*halves), *means])
-    table = pd.DataFrame(lines, columns=["column", "drift", "earlier", "later"])
+        lines.append([halves[0].name, compute_stability(*halves), compute_lucky_drift(*halves), *means])
+    table = pd.DataFrame(lines, columns=[*DRIFT_COLUMNS])
     return table.sort_values("drift", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -23,6 +23,7 @@ from labkit.data.quality.issues import find_all, list_open
 from labkit.data.quality.open_findings import NO_PAIRS
 from labkit.data.quality.profile import profile_table
 from labkit.data.reading.raw_table import RawTable, Source, open_file
+from labkit.data.stability import DRIFT_COLUMNS
 from labkit.data.table_files import load_table
 from labkit.errors import DataError, MissingDataError, ParamsError, list_briefly
 from labkit.model.evaluation.method_checks import LEAKS
@@ -165,7 +166,7 @@ def check_findings(params: Params, table: pd.DataFrame | None) -> list[CheckResu
         return [CheckResult(code, "skipped", paths.make_printable_name(str(error))) for code in codes]
     if params.data.target.column not in frame:
         return [CheckResult(code, "skipped", "the rows have no target") for code in codes]
-    none = pd.DataFrame({"column": [], "drift": []})
+    none = pd.DataFrame({name: [] for name in DRIFT_COLUMNS})
     profile = profile_table(frame, params.data.target, seed=params.seed)
     found = find_all(frame, profile, params.data, correlation_alert=NO_PAIRS, drift=none)
     left, known = list_open(found, params.wrangling), load_table(known_path)

@@ -324,10 +324,12 @@ def make_evaluation(
     n_rows: int, n_columns: int, y_true: pd.Series, target_plan: TargetPlan, decisions: list[ParamsDecision]
 ) -> dict[str, Any]:
     """Return the section `evaluation` with a gate in the metric's unit."""
-    tolerance = 0.01
+    tolerance, size = 0.01, "a loss of 0.01"
     if target_plan.task == "regression" and target_plan.metric != "r2":
         tolerance = float(f"{0.02 * float(y_true.std()):.1g}") or 0.0
-    gate = {"minimum_gain": 0, "champion_tolerance": tolerance}
+        size = "a loss of about 2 % of the target's standard deviation"
+    why = f"Proposed by labkit new, not chosen for this data: any gain over the dummy counts, and {size} does not."
+    gate = {"minimum_gain": 0, "champion_tolerance": tolerance, "reason": why}
     reason = "better than a constant prediction; about as good as the previous model"
     decisions.append(ParamsDecision("gate", f"gain > 0, within {tolerance:g}", reason, ("evaluation", "gate")))
     found: dict[str, Any] = {"bootstrap_samples": 1000 if n_rows < 100_000 else 200, "gate": gate}

@@ -38,12 +38,12 @@ def plot_correlation(frame: pd.DataFrame, columns: Sequence[str]) -> Figure:
         return make_note("Rank correlation", fact)
     lower = np.tril(np.ones((size, size), dtype=bool), k=-1)
     first, second = divmod(int(np.where(lower, np.abs(values), -1).argmax()), size)
-    fact = f"The closest pair is {names[first]} and {names[second]} at {values[first, second]:.2f}; 1 and "
+    fact = f"The closest pair is {names[first]} and {names[second]} at {values[first, second]:z.2f}; 1 and "
     fact += "−1 mean that one determines the other's order, 0 that they are unrelated."
     with style():
         title = f"Rank correlation of {count(size, 'number column')}"
         figure, (axes,) = make_figure(title, fact, form="Heat map", height=1.1 + 0.36 * size)
-        written = [[f"{value:.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
+        written = [[f"{value:z.2f}".replace("0.", ".").replace("-", "−") for value in line] for line in values]
         shown = {
             "columns": [shorten_name(name, 18) for name in names[:-1]],
             "index": [shorten_name(name, 22) for name in names],

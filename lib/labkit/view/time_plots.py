@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.data.split import list_days, mark_explored
-from labkit.data.stability import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time
+from labkit.data.stability import LARGE_DRIFT, NOTABLE_DRIFT, compute_by_key, compute_over_time, find_drifted
 from labkit.features.outcome_rates import PREDICT_AT
 from labkit.features.table_columns import find_column_kind
 from labkit.params.subject import GENERIC, Subject
@@ -196,10 +196,13 @@ def plot_drift(drift: pd.DataFrame, *, most: int) -> Figure:
     title = "Columns that changed with time"
     if drift.empty:
         return make_note(title, NO_TIMES)
-    large = drift.loc[drift["drift"] >= LARGE_DRIFT, "column"]
-    notable = int(((drift["drift"] >= NOTABLE_DRIFT) & (drift["drift"] < LARGE_DRIFT)).sum())
-    fact = f"{len(large)} of {count(len(drift), 'column')} drifted strongly (PSI of {LARGE_DRIFT} or more, "
+    large = find_drifted(drift)["column"]
+    n_lucky = int((drift["drift"] > LARGE_DRIFT).sum()) - len(large)
+    notable = int(((drift["drift"] >= NOTABLE_DRIFT) & (drift["drift"] <= LARGE_DRIFT)).sum())
+    fact = f"{len(large)} of {count(len(drift), 'column')} drifted strongly (PSI above {LARGE_DRIFT}, "
     fact += f"in orange), {notable} moderately ({NOTABLE_DRIFT} or more). Dashed: these two limits."
+    if n_lucky:
+        fact += f" {n_lucky} more above {LARGE_DRIFT} may be luck: the rows are few."
     shown = dict(zip(drift["column"].head(most), drift["drift"].head(most), strict=True))
     return plot_bars(
         shown,

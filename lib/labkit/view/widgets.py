@@ -104,7 +104,7 @@ def make_table(frame: pd.DataFrame, profile: pd.DataFrame, name: str, subject: S
 
 
 def describe_values(values: pd.Series, line: pd.Series, subject: Subject = GENERIC) -> dict[str, str]:
-    """Return a column's statistics as strings: the quartiles of numbers, otherwise the most common value."""
+    """Return a column's statistics as strings: quartiles of numbers, ends of times, else the most common value."""
     facts = {"kind": str(line["kind"]), "missing": format_share(line["missing_share"])}
     facts["distinct"] = f"{line['distinct']:,}"
     known = values.dropna()
@@ -114,6 +114,6 @@ def describe_values(values: pd.Series, line: pd.Series, subject: Subject = GENER
         written = format_clock if subject.is_clock(str(line["column"])) else format_number
         facts |= dict(zip(keys, map(written, places), strict=True))
     else:
-        named = ("smallest", "largest", "most_common") if line["kind"] == "time" else ("most_common",)
+        named = ("smallest", "largest") if line["kind"] == "time" else ("most_common",)
         facts |= {key.replace("_", " "): shorten_name(line[key], 30) for key in named}
     return facts | {"explains": format_share(line["score"], 1)}

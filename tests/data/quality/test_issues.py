@@ -6,11 +6,12 @@ import pytest
 from labkit.data.quality.issues import count_repeated, find_all, list_open, set_aside
 from labkit.data.quality.profile import profile_table
 from labkit.data.quality.text_issues import guess_formats, is_prose
-from labkit.data.stability import compute_drift
+from labkit.data.stability import DRIFT_COLUMNS, LARGE_DRIFT, compute_drift
 from labkit.features.parse_text import read_date, read_number
 from labkit.params.tables import Data, Table, Target
 from labkit.params.training import Training
 from labkit.params.wrangling import Rule, Wrangling
+from labkit.view.time_plots import plot_drift
 from ruamel.yaml import YAML
 
 N = 240
@@ -70,7 +71,7 @@ def make_table() -> pd.DataFrame:
 
 def find(table: pd.DataFrame, target: Target = TARGET, **options: object) -> pd.DataFrame:
     """Return the findings of a table without times; `options` are how it is read."""
-    profile, drift = profile_table(table, target, seed=0), pd.DataFrame({"column": [], "drift": []})
+    profile, drift = profile_table(table, target, seed=0), pd.DataFrame({name: [] for name in DRIFT_COLUMNS})
     data = Data(tables={"t": Table(path="t.csv", **options)}, target=target)  # type: ignore[arg-type]
     return find_all(table, profile, data, correlation_alert=0.95, drift=drift)
 
@@ -199,11 +200,28 @@ def test_drift_becomes_a_finding() -> None:
     assert found.loc[found["what"] == "drift", "column"].tolist() == ["drifting"]
 
 
+def test_drift_of_few_rows_that_luck_explains_is_no_finding() -> None:
+    """As LK205 judges the clean rows, so that one page does not contradict the other."""
+    table = pd.DataFrame({"noise": np.random.default_rng(3).normal(size=60), "outcome": ["yes", "no", "no"] * 20})
+    table["predict_at"] = pd.date_range("2020-01-01", periods=60, tz="UTC").as_unit("us")
+    data = Data(tables={"t": {"path": "t.csv"}}, target=TARGET)  # type: ignore[dict-item]
+    drift = compute_drift(table, data, ["noise"])
+    assert LARGE_DRIFT < drift["drift"][0] < drift["by_luck"][0]
+    found = find_all(table, profile_table(table, TARGET, seed=0), data, correlation_alert=0.95, drift=drift)
+    assert "drift" not in found["what"].tolist()
+    fact = plot_drift(drift, most=5).fact
+    assert fact.startswith("0 of 1 column drifted strongly")
+    assert fact.endswith(" 1 more above 0.25 may be luck: the rows are few.")
+    moved = compute_drift(table.assign(noise=np.arange(60.0) // 36 * 9 + table["noise"]), data, ["noise"])
+    assert plot_drift(moved, most=5).fact.startswith("1 of 1 column drifted strongly")
+    assert "luck" not in plot_drift(moved, most=5).fact
+
+
 def test_no_column_is_redundant_with_one_that_is_dropped() -> None:
     size = np.random.default_rng(0).normal(size=N)
     table = pd.DataFrame({"size": size, "twin": 2 * size, "outcome": np.arange(N) % 2})
     data, profile = Data(tables={"t": Table(path="t.csv")}, target=TARGET), profile_table(table, TARGET, seed=0)
-    options = {"correlation_alert": 0.95, "drift": pd.DataFrame({"column": [], "drift": []})}
+    options = {"correlation_alert": 0.95, "drift": pd.DataFrame({name: [] for name in DRIFT_COLUMNS})}
     found, rest = (find_all(table, profile, data, **options, dropped=names) for names in ([], ["size"]))  # type: ignore[arg-type]
     assert found.loc[found["what"] == "duplicates another column", "column"].tolist() == ["twin"]
     assert rest.empty
@@ -264,7 +282,7 @@ def test_repeated_rows_and_missing_targets_are_counted_among_all_rows() -> None:
     every = make_table()[["size", "noise", "outcome"]].assign(later=np.arange(N + 1) >= 200)
     every.loc[220:224, "outcome"] = None
     explored = every[~every["later"]].drop(columns="later")
-    profile, drift = profile_table(explored, TARGET, seed=0), pd.DataFrame({"column": [], "drift": []})
+    profile, drift = profile_table(explored, TARGET, seed=0), pd.DataFrame({name: [] for name in DRIFT_COLUMNS})
     data = Data(tables={"t": Table(path="t.csv")}, target=TARGET)
     options = {"correlation_alert": 0.95, "drift": drift}
     alone = find_all(explored, profile, data, **options)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from labkit.data.cleaning import clean_table
 from labkit.data.quality.issues import find_all, list_open
 from labkit.data.quality.open_findings import list_still_open
 from labkit.data.quality.profile import profile_table
+from labkit.data.stability import DRIFT_COLUMNS
 from labkit.params.tables import Data, Target
 from labkit.params.wrangling import Wrangling
 
@@ -27,7 +28,7 @@ def make_table() -> pd.DataFrame:
 def find_open(wrangling: Wrangling) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     """Return what is open by the declarations alone, and what the clean rows still show."""
     table = make_table()
-    drift = pd.DataFrame({"column": [], "drift": []})
+    drift = pd.DataFrame({name: [] for name in DRIFT_COLUMNS})
     profile = profile_table(table, TARGET, seed=0)
     findings = find_all(table, profile, DATA, correlation_alert=0.95, drift=drift)
     clean, _ = clean_table(table, wrangling, TARGET)

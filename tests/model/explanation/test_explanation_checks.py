@@ -35,6 +35,11 @@ def test_sums_are_those_of_the_evaluated_model() -> None:
     found = check_explained_predictions(explained, other, tolerance=1e-5)
     assert found.status == "issue"
     assert "30 rows" in found.evidence
+    exact = [replace(one, base=one.prediction, contributions=0 * one.contributions) for one in explained]
+    same = np.array([one.prediction for one in exact])
+    assert "add up to the prediction within 0, and it differs from the evaluated one by at most 0" in (
+        check_explained_predictions(exact, same, tolerance=1e-5).evidence
+    )
     wrong = [replace(explained[0], contributions=explained[0].contributions + 1e-4), *explained[1:]]
     assert check_explained_predictions(wrong, EVALUATED, tolerance=1e-5).status == "issue"
 

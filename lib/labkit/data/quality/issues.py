@@ -19,7 +19,7 @@ from labkit.data.quality.identifiers import Identifier, find_identifier, list_un
 from labkit.data.quality.leakage import find_leaks
 from labkit.data.quality.placeholders import Placeholder, describe_placeholder, find_placeholders
 from labkit.data.quality.profile import MANY_MISSING, MOST_ROWS, find_pairs
-from labkit.data.stability import LARGE_DRIFT
+from labkit.data.stability import find_drifted
 from labkit.errors import list_briefly
 from labkit.features.expressions import write_name
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
@@ -123,8 +123,8 @@ def find_all(
     found += find_correlated(inputs[[name for name in inputs.columns if name not in unusable]], correlation_alert)
     found += [
         Issue("medium", name, "drift", f"population stability index {value:.2f}", drop(name, "drifts"))
-        for name, value in zip(drift["column"], drift["drift"], strict=True)
-        if value > LARGE_DRIFT and name not in never
+        for name, value in find_drifted(drift)[["column", "drift"]].itertuples(index=False)
+        if name not in never
     ]
     ordered = sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
     return pd.DataFrame(

@@ -67,7 +67,8 @@ def check_explained_predictions(
     scale = max(1.0, float(np.abs(evaluated).max()))
     apart, changed = (float(np.abs(one - predicted).max()) for one in (sums, evaluated))
     within, by, largest = (
-        subject.add_unit(words, target) for words in (f"{apart:.0e}", f"{changed:.0e}", format_significant(scale))
+        subject.add_unit(words, target)
+        for words in (f"{apart:.0e}" if apart else "0", f"{changed:.0e}" if changed else "0", format_significant(scale))
     )
     evidence = (
         f"{format_count(len(explanations), 'row')}: base value and contributions add up to the prediction within "
