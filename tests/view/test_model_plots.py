@@ -4,6 +4,7 @@ import pytest
 from labkit.model.evaluation.blocks import Blocks, make_rows
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.evaluation.predictions import Predictions
+from labkit.params.subject import GENERIC
 from labkit.view import model_plots, style
 
 BLOCKS = Blocks(np.repeat([0, 1], 40), "day")
@@ -77,6 +78,14 @@ def test_calibrated_probabilities_lie_on_the_line() -> None:
     assert "is 0 away from its prediction" in str(
         model_plots.plot_calibration(predictions, "late", blocks=make_rows(len(predictions.y_true))).get_label()
     )
+
+
+def test_confusion_gives_no_share_of_a_class_without_rows() -> None:
+    proba = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1]])
+    predictions = Predictions.from_proba(np.array([0, 1, 1, 1]), proba, ("bike", "car", "cart"))
+    [axes] = model_plots.plot_confusion(predictions, GENERIC).axes
+    labels = [text.get_text() for text in axes.texts]
+    assert labels == ["1  (100 %)", "0  (0 %)", "0  (0 %)", "1  (33 %)", "2  (67 %)", "0  (0 %)", "0", "0", "0"]
 
 
 def make_leaderboard() -> pd.DataFrame:

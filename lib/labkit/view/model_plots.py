@@ -268,7 +268,7 @@ def plot_confusion(predictions: Predictions, subject: Subject) -> Figure:
     axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1.25, aspect="auto")
     for row, column in np.ndindex(*table.shape):
         label = f"{table[row, column]:,}"
-        if len(classes) <= 4:
+        if len(classes) <= 4 and table[row].any():
             label += f"  ({format_share(shares[row, column])})"
         color = WHITE if shares[row, column] > 0.45 else BLACK
         axes.text(
