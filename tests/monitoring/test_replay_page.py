@@ -17,11 +17,13 @@ from labkit.features.row_features import RowFeatures
 from labkit.model.estimators.candidates import make_candidate
 from labkit.model.release import bundle
 from labkit.model.training.comparison import fit_model
+from labkit.monitoring.replay import Replay
 from labkit.params.experiment import Params
 from labkit.stages import publish
 from labkit.storage.atomic import write_json
 
 from tests.conftest import call_in_process
+from tests.dask_cluster import open_cluster
 from tests.monitoring.turned import ASKED, KNOWN, make_params, make_rows
 from tests.own_store import work_in
 from tests.run.small import make_small
@@ -98,6 +100,19 @@ def test_champion_is_replayed_and_page_and_record_agree(root: Path) -> None:
     assert "80 rows left out by the split, because the outcome became known only after" in content
     assert "Features and settings are those of version 1" in content
     assert find_wrong_words(page) == []
+
+
+def test_versions_of_a_cluster_give_the_same_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("replay", "turned", "--policies", "never,monthly,rule", "--json")
+    plain = call_in_process(root, *command)
+    (root / ".git").mkdir(exist_ok=True)
+    with open_cluster(root, 1) as (address, _):
+        monkeypatch.setattr(Replay, "fit_here", None)  # nothing is fitted here
+        done = call_in_process(root, *command, "--dask", address)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(one.stdout) for one in (plain, done)]
+    assert results[0].pop("at") <= results[1].pop("at")
+    assert results[1] == results[0] | {"page": results[1]["page"]}
 
 
 def test_summary_names_trainings_promotions_and_what_the_numbers_are_over(root: Path) -> None:

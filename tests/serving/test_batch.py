@@ -11,8 +11,9 @@ import pytest
 from labkit.data.table_files import save_table
 from labkit.errors import LabkitError
 from labkit.params.load import load_params
-from labkit.serving.batch import BatchSummary, compute_score, make_prediction_table, predict_file
+from labkit.serving.batch import BatchSummary, compute_score, predict_file
 from labkit.serving.batch_files import check_batch_files, check_destination
+from labkit.serving.batch_work import make_prediction_table
 
 from tests.serving.small_champion import INPUTS, PARAMS, TABLE, N
 from tests.serving.small_champion import champion as champion

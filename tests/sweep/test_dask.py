@@ -7,8 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dask
@@ -16,49 +14,19 @@ import distributed
 import psutil
 import pytest
 from labkit.errors import ParamsError
+from labkit.run.cluster import worker_check
+from labkit.run.cluster.connection import Cluster, check_certificates, check_workers
 from labkit.storage.digests import compute_digest
-from labkit.sweep import dask_node
-from labkit.sweep.dask_engine import DaskEngine, check_certificates, check_workers, get_exit_code
+from labkit.sweep.dask_engine import DaskEngine, get_exit_code
 from labkit.sweep.worker import FAILURE, Task
 
-from tests.conftest import call_in_process, call_labkit, make_environment
+from tests.conftest import call_in_process, call_labkit
+from tests.dask_cluster import open_cluster
 from tests.run.small import find_tracked, load_ledger, make_small, start, wait_until
 from tests.shared_server import SharedServer
 
 SLOW = "time.sleep(2)"
 SWEEP = ("sweep", "small", "-S", "seed=1,2,3,4")
-DASK = (sys.executable, "-m", "dask")
-
-
-@contextmanager
-def run_process(root: Path, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a process for the time of the block."""
-    environment = make_environment(root) | {"PYTHONUNBUFFERED": "1"}
-    with (root / ".git" / "dask.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=root.parent, env=environment, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def open_cluster(root: Path, n_workers: int) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]]]:
-    """Start a scheduler and workers for the time of the block, and give its address and all processes, it first."""
-    file = root.parent / "scheduler.json"
-    file.unlink(missing_ok=True)
-    options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter", "--scheduler-file", str(file))
-    with ExitStack() as stack:
-        processes = [stack.enter_context(run_process(root, *DASK, "scheduler", *options))]
-        address = wait_until(lambda: file.exists() and file.read_text() and json.loads(file.read_text())["address"])
-        for _ in range(n_workers):
-            worker = ("worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
-            processes.append(stack.enter_context(run_process(root, *DASK, *worker)))
-        ask = f"import distributed; distributed.Client({address!r}).wait_for_workers({n_workers}, timeout=60)"
-        if n_workers:
-            subprocess.run([sys.executable, "-c", ask], check=True, timeout=120, cwd=root.parent)
-        yield address, processes
 
 
 def find_busy(workers: list["subprocess.Popen[bytes]"]) -> "subprocess.Popen[bytes] | None":
@@ -105,7 +73,7 @@ def test_password_of_the_tracking_server_does_not_reach_dask(tmp_path: Path) -> 
     environment = {"MLFLOW_TRACKING_URI": "postgresql://user:hunter2@db/mlflow"}
     file = tmp_path / ".labkit" / "task.json"
     with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
-        engine = DaskEngine(client, 1, place="here")
+        engine = DaskEngine(Cluster(client, 1, "here"), 1)
         engine.submit(Task("key", "small", "eda", tmp_path, 1, environment, ""))
         assert "hunter2" in file.read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -126,17 +94,17 @@ def test_error_of_a_worker_is_the_failure_of_the_node(tmp_path: Path) -> None:
 
 
 def test_workers_need_the_same_checkout_and_versions(params_root: Path) -> None:
-    versions = dask_node.list_worker_versions(["numpy"])
+    versions = worker_check.list_worker_versions(["numpy"])
     assert set(versions) == {"Python", "labkit", "numpy"}
     (params_root / "token").touch()
-    assert dask_node.find_obstacle(str(params_root), "token", versions) == ""
+    assert worker_check.find_obstacle(str(params_root), "token", versions) == ""
     wanted = versions | {"numpy": "0.1", "no-such-package": "1.0"}
-    assert dask_node.find_obstacle(str(params_root), "token", wanted) == (
+    assert worker_check.find_obstacle(str(params_root), "token", wanted) == (
         f"no-such-package not installed (here 1.0); numpy {versions['numpy']} (here 0.1)"
     )
-    assert dask_node.find_obstacle(str(params_root), "other", versions) == f"another checkout at {params_root}"
+    assert worker_check.find_obstacle(str(params_root), "other", versions) == f"another checkout at {params_root}"
     nowhere = str(params_root / "nowhere")
-    assert dask_node.find_obstacle(nowhere, "other", versions) == f"no checkout at {nowhere}"
+    assert worker_check.find_obstacle(nowhere, "other", versions) == f"no checkout at {nowhere}"
     (params_root / "requirements.lock").write_text("numpy==0.1\n")  # what counts is what is installed here
     with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
         assert check_workers(client, "tcp://here") == 1

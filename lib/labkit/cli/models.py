@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from labkit import paths
-from labkit.cli.options import complete_experiment, json_option
+from labkit.cli.options import complete_experiment, json_option, make_dask_option
 from labkit.console import echo, make_cell, make_column, print_json, print_table
 
 LARGEST_VERSION = 2**31 - 1
@@ -124,6 +124,7 @@ def rollback(experiment: str, version: int | None, reason: str) -> None:
     help="Join this file as TABLE; repeatable. Default: the rows that the release carries, or else the raw data here.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace DESTINATION even if labkit predict did not write it.")
+@make_dask_option("Predict")
 @json_option
 def predict(
     experiment: str,
@@ -133,6 +134,7 @@ def predict(
     keep: tuple[str, ...],
     tables: tuple[str, ...],
     overwrite: bool,
+    dask: str | None,
     is_json: bool,
 ) -> None:
     """Predict every row of SOURCE with the published model of EXPERIMENT.
@@ -154,6 +156,7 @@ def predict(
     labkit predict churn customers.csv out.parquet --keep region --keep city
     labkit predict flights tomorrow.csv out.csv --table weather=forecast.csv
     labkit predict churn customers/ out.parquet
+    labkit predict flights year.parquet out.parquet --dask tcp://10.0.0.1:8786
     """
     from labkit.params.load import load_params
     from labkit.serving.batch_files import check_batch_files
@@ -166,7 +169,9 @@ def predict(
     os.environ.update(paths.make_environment())
     files = read_table_options(tables)
     show = partial(echo, is_error=True)
-    summary = predict_file(experiment, source, destination, keep=keep, tables=files, overwrite=overwrite, show=show)
+    summary = predict_file(
+        experiment, source, destination, keep=keep, tables=files, overwrite=overwrite, dask=dask, show=show
+    )
     if is_json:
         print_json(summary.to_dict())
     else:

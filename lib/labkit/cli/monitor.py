@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from labkit import console, paths
-from labkit.cli.options import TimeSpan, complete_experiment, json_option
+from labkit.cli.options import TimeSpan, complete_experiment, json_option, make_dask_option
 from labkit.console import divert_output, echo
 
 
@@ -231,9 +231,12 @@ def perform_retraining(
 @click.argument("experiment", shell_complete=complete_experiment)
 @click.option("--from", "begin", type=click.DateTime(["%Y-%m-%d"]), help="First day; default: after the first quarter.")
 @click.option("--policies", default="never,observe,monthly,rule", show_default=True, help="Policies to compare.")
+@make_dask_option("Fit the versions")
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 @json_option
-def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened: bool, is_json: bool) -> None:
+def replay(
+    experiment: str, begin: datetime | None, policies: str, dask: str | None, *, is_opened: bool, is_json: bool
+) -> None:
     """Replay the past of EXPERIMENT under policies of training it again, and compare how well each predicted.
 
     The champion's recipe is trained on the first months; then, month by month, rows arrive, are predicted by the
@@ -246,6 +249,7 @@ def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened:
     \b
     labkit replay flights
     labkit replay flights --from 2013-06-01 --policies never,rule --json
+    labkit replay flights --dask tcp://10.0.0.1:8786
     """
     from labkit.errors import ParamsError, name_nearest
     from labkit.params.load import load_params
@@ -263,7 +267,7 @@ def replay(experiment: str, begin: datetime | None, policies: str, *, is_opened:
     if len({*names}) < len(names):
         raise ParamsError("--policies: name each policy once")
     with divert_output(is_json):
-        result, page = replay_policies(params, names, begin=begin, now=datetime.now(UTC), report=echo)
+        result, page = replay_policies(params, names, begin=begin, now=datetime.now(UTC), report=echo, dask=dask)
     if is_json:
         console.print_json(result | {"page": paths.show_path(page)})
     else:

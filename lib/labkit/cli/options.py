@@ -13,6 +13,24 @@ MOST_RECENT = 10
 """Runs that are offered for a comparison, at most."""
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
+
+def make_dask_option(what: str) -> Callable[[Any], Any]:
+    """Return the option of a command that can work on a cluster.
+
+    Parameters
+    ----------
+    what
+        What the cluster does, such as "Run stages".
+    """
+    return click.option(
+        "--dask",
+        is_flag=False,
+        flag_value="local",
+        metavar="[ADDRESS]",
+        help=f"{what} on the Dask cluster tcp://host:port, or on one of this machine.",
+    )
+
+
 json_option = click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead.")
 
 

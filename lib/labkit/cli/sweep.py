@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labkit.cli.options import complete_experiment, complete_stage, json_option, make_setting_option
+from labkit.cli.options import (
+    complete_experiment,
+    complete_stage,
+    json_option,
+    make_dask_option,
+    make_setting_option,
+)
 from labkit.console import divert_output, echo, make_column, print_json, print_table, wrap_words
 
 if TYPE_CHECKING:
@@ -24,13 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--jobs", "n_jobs", type=click.IntRange(1), metavar="N", help="Stages at a time; by default, as many as cores."
 )
-@click.option(
-    "--dask",
-    is_flag=False,
-    flag_value="local",
-    metavar="[ADDRESS]",
-    help="Run stages on the Dask cluster tcp://host:port, or on one of this machine.",
-)
+@make_dask_option("Run stages")
 @click.option(
     "--until", metavar="STAGE", help="Stop after this stage, not after training.", shell_complete=complete_stage
 )

@@ -131,6 +131,11 @@ class Replay:
     begin
         First day that is replayed; None for the period after the first quarter.
 
+    Attributes
+    ----------
+    fit
+        Returns the recipe fitted on the rows whose outcome is known at a time; by default it is fitted here.
+
     Raises
     ------
     ParamsError
@@ -140,7 +145,12 @@ class Replay:
     """
 
     def __init__(
-        self, params: Params, rows: pd.DataFrame, recipe: Pipeline, *, begin: pd.Timestamp | None = None
+        self,
+        params: Params,
+        rows: pd.DataFrame,
+        recipe: Pipeline,
+        *,
+        begin: pd.Timestamp | None = None,
     ) -> None:
         if params.data.time is None:
             raise ParamsError(f"{params.experiment}: a replay needs times: declare data.time")
@@ -165,6 +175,7 @@ class Replay:
             )
         is_numeric = self.target.task == "regression"
         self.classes = () if is_numeric else tuple(sorted(self.rows[self.target.column].unique().tolist(), key=str))
+        self.fit: Callable[[pd.Timestamp], Pipeline] = self.fit_here
         self.versions: dict[pd.Timestamp, Version] = {}
         self.scored: dict[tuple[pd.Timestamp, Any, bool], Predictions] = {}
         self.profiles: dict[pd.Timestamp, Profile] = {}
@@ -175,6 +186,11 @@ class Replay:
         begin = period.start_time.tz_localize(self.params.data.time.zone, nonexistent="shift_forward", ambiguous=True)
         return begin.tz_convert("UTC")
 
+    def fit_here(self, at: pd.Timestamp) -> Pipeline:
+        """Return the recipe fitted on the rows whose outcome is known at a time."""
+        known = self.rows[(self.known <= at).to_numpy()]
+        return refit_model(self.recipe, known, target=self.target, seed=self.params.seed)
+
     def train(self, at: pd.Timestamp) -> Version:
         """Return the version that can be trained at a time."""
         if at not in self.versions:
@@ -182,8 +198,7 @@ class Replay:
             training = self.rows[is_known]
             if self.target.task == "classification" and training[self.target.column].nunique() < 2:
                 raise DataError(f"fewer than two classes are known on {at:%Y-%m-%d}: begin later with --from")
-            fitted = refit_model(self.recipe, training, target=self.target, seed=self.params.seed)
-            self.versions[at] = Version(at, is_known, fitted)
+            self.versions[at] = Version(at, is_known, self.fit(at))
         return self.versions[at]
 
     def predict(self, version: Version, wanted: np.ndarray, *, key: Any, is_fed: bool) -> Predictions:
@@ -211,6 +226,13 @@ class Replay:
                 output = align_proba(model.predict_proba(made), model.classes_.tolist(), self.classes)
             self.scored[place] = make_predictions(rows[self.target.column], output, self.classes, self.target)
         return self.scored[place]
+
+    def list_trainings(self, policy: str) -> list[pd.Timestamp]:
+        """Return the times of the fits that a policy is certain to need, in order."""
+        first, *later = map(self.find_begin, self.replayed)
+        if policy != "monthly":
+            return [first]
+        return [first, *(at for begin in later for at in (self.find_judged(begin), begin))]
 
     def run(self, policy: str, report: Callable[[str], None]) -> PolicyRun:
         """Replay one policy."""

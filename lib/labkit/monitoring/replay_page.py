@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from labkit.errors import ParamsError
 from labkit.model.evaluation.bootstrap import Interval
 from labkit.model.release.bundle import load_release
 from labkit.monitoring.replay import POLICIES, Replay
+from labkit.monitoring.replay_fits import FitWork, open_fits
 from labkit.monitoring.replay_result import summarise_replay, tabulate_predictions
 from labkit.params.experiment import Params
 from labkit.run.records.champion_moves import load_champion
@@ -51,6 +53,7 @@ def replay_policies(
     begin: datetime | None,
     now: datetime,
     report: Callable[[str], None],
+    dask: str | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Replay policies with the recipe of the champion, and return the result and the path of its page.
 
@@ -62,11 +65,13 @@ def replay_policies(
         Time of the replay in UTC, by which its record is named.
     report
         Called with a line for each decision.
+    dask
+        The cluster whose workers fit, see `labkit.run.cluster.address.open_cluster`; None to fit here.
 
     Raises
     ------
     ParamsError
-        There is no champion, no time is declared, or nothing is left to replay.
+        There is no champion, no time is declared, nothing is left to replay, or there is no such cluster.
     DataError
         The clean rows cannot be used.
     """
@@ -75,9 +80,13 @@ def replay_policies(
         raise ParamsError(f"{params.experiment}: rows have no times, so nothing can be replayed: declare data.time")
     with tempfile.TemporaryDirectory(dir=paths.find_work_dir()) as scratch:
         release = load_release(fetch_champion(params.experiment, champion, Path(scratch)))
-        with release.code.active():
+        with release.code.active(), ExitStack() as stack:
             rows, first = load_clean_rows(params), None if begin is None else pd.Timestamp(begin)
             replay = Replay(params, rows, release.pipeline, begin=first)
+            if dask is not None:
+                work = FitWork(release.folder, replay.rows, params.data.target, params.seed)
+                times = dict.fromkeys(at for name in policies for at in replay.list_trainings(name))
+                replay.fit = stack.enter_context(open_fits(release, work, dask, times))
             runs = [replay.run(name, report) for name in policies]
             result, predicted = summarise_replay(replay, runs), tabulate_predictions(replay, runs)
     split = load_artifact("split", paths.find_data_dir(params.experiment) / PLACES["split"], params)

@@ -5,6 +5,7 @@ so memory does not depend on their number; see `labkit.serving.batch_parts` for 
 """
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -20,7 +21,7 @@ from labkit import paths
 from labkit.errors import DataError, ModelError, ParamsError
 from labkit.model.evaluation import metrics
 from labkit.model.evaluation.predictions import make_predictions
-from labkit.model.release.bundle import Release, load_release
+from labkit.model.release.bundle import load_release
 from labkit.names import PROBABILITY
 from labkit.params.experiment import Params
 from labkit.params.load import load_params
@@ -31,7 +32,6 @@ from labkit.run.records.champion_moves import load_champion
 from labkit.serving.batch_files import (
     PREDICTION,
     ROW,
-    THRESHOLD,
     TRUE_VALUE,
     check_batch_files,
     find_file_states,
@@ -42,6 +42,7 @@ from labkit.serving.batch_parts import Parts, open_parts
 from labkit.serving.batch_progress import BatchProgress
 from labkit.serving.batch_remarks import InputCounts
 from labkit.serving.batch_tables import JoinedBatches, open_joined_rows
+from labkit.serving.batch_work import BatchWork, PartResult, Submit, open_workers
 from labkit.serving.known_outcomes import count_known_outcomes, find_outcomes_path
 from labkit.stages.publish import fetch_release
 from labkit.storage.digests import digest
@@ -143,6 +144,7 @@ def predict_file(
     keep: Sequence[str] = (),
     tables: Mapping[str, Path] | None = None,
     overwrite: bool = False,
+    dask: str | None = None,
     show: Callable[[str], object] = lambda line: None,
 ) -> BatchSummary:
     """Predict every row of a file, or of all files of a folder, with the champion and return a summary.
@@ -163,6 +165,8 @@ def predict_file(
         Files of joined tables by name, for rows of the main table; see `labkit.serving.batch_tables`.
     overwrite
         Whether a file that labkit did not write may be replaced; the source never is.
+    dask
+        The cluster whose workers predict, see `labkit.run.cluster.address.open_cluster`; None to predict here.
     show
         Called with a line on the progress every few seconds.
 
@@ -175,12 +179,14 @@ def predict_file(
     ------
     ParamsError
         The experiment is unknown or has no champion yet, a file has an unsupported format, a column to keep does not
-        exist, or the destination may not be replaced.
+        exist, the destination may not be replaced, or there is no such cluster.
     MissingDataError
         The source does not exist.
     DataError
         The source cannot be read in the way that the params specify for the main table, or a column is missing or of
         the wrong kind.
+    StageError
+        The cluster is gone; what is finished is kept.
     """
     params = load_params(experiment)
     check_batch_files(params, source, destination, keep=keep, overwrite=overwrite)
@@ -194,7 +200,11 @@ def predict_file(
             n_rows, origins = joined.rows.n_rows, joined.origins
             plan = make_plan(params, champion, keep=keep, states={**joined.states, **outcomes})
             with open_parts(destination, plan) as parts:
-                n_parts, counts, is_scored = predict_parts(joined, opened, parts, params, keep=keep, show=show)
+                work = BatchWork(opened, joined.main_table, params.data.target.column)
+                with open_workers(work, dask) as workers:
+                    n_parts, counts, is_scored = predict_parts(
+                        joined, parts, params, work=work, keep=keep, show=show, workers=workers
+                    )
                 check_unchanged(source, joined.states)
                 columns = parts.join(destination, n_parts).names
                 score = score_parts(parts, n_parts, n_rows, opened.facts, params) if is_scored else None
@@ -236,42 +246,78 @@ def check_unchanged(source: Path, states: Mapping[Path, tuple[int, int]]) -> Non
         raise DataError(f"{changed[0]}: changed while it was read: predict again when it is complete")
 
 
+@dataclass(frozen=True)
+class PendingPart:
+    """A part whose result is awaited.
+
+    Attributes
+    ----------
+    facts
+        Of a part that an earlier attempt finished; None for others, whose result `take` waits for.
+    carried
+        Columns of the destination that are not predicted.
+    """
+
+    number: int
+    n_rows: int
+    facts: Mapping[str, Any] | None
+    take: Callable[[], PartResult] | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
 def predict_parts(
     joined: JoinedBatches,
-    opened: Release,
     parts: Parts,
     params: Params,
     *,
+    work: BatchWork,
     keep: Sequence[str],
     show: Callable[[str], object],
+    workers: tuple[Submit, int],
 ) -> tuple[int, InputCounts, bool]:
     """Predict the parts that are not finished.
+
+    Parameters
+    ----------
+    workers
+        See `labkit.serving.batch_work.open_workers`.
 
     Returns
     -------
     tuple of int, InputCounts and bool
         Number of parts, counts of all rows, and whether all rows have a true value.
     """
-    inputs, target = opened.row_features.inputs_, params.data.target.column
-    progress, counts, is_scored, n_done, number = BatchProgress(show), InputCounts(), True, 0, -1
-    for number, (loaded, given) in enumerate(joined.read(PART_ROWS)):
-        facts = parts.find_facts(number, len(loaded))
-        is_kept = facts is not None
-        if facts is None:
-            rows = loaded[[name for name in loaded if name in inputs or name == target]]
-            predictions = make_prediction_table(opened.predict(rows), opened.facts)
-            is_known = target in rows and not rows[target].isna().any()
-            true = {TRUE_VALUE: rows[target].to_numpy()} if is_known else {}
-            made = pa.Table.from_pandas(predictions.assign(**true), preserve_index=False)
-            carried = select_carried(given, params, keep, n_before=n_done)
-            made = pa.table({**carried, **dict(zip(made.column_names, made.columns, strict=True))})
-            facts = {"counts": InputCounts.count(rows, opened.row_features).to_dict(), "is_known": bool(is_known)}
-            parts.save(number, made, facts)
+    (submit, n_ahead), columns = workers, work.columns
+    progress, counts, flags = BatchProgress(show), InputCounts(), [True]
+    waiting: deque[PendingPart] = deque()
+    n_read = n_done = n_parts = 0
+
+    def finish(part: PendingPart) -> int:
+        facts = part.facts
+        if part.take is not None:
+            made, facts = part.take()
+            columns = {**part.carried, **dict(zip(made.column_names, made.columns, strict=True))}
+            parts.save(part.number, pa.table(columns), facts)
+        assert facts is not None
         counts.add(InputCounts.from_dict(facts["counts"]))
-        is_scored &= facts["is_known"]
-        n_done += len(loaded)
-        progress(n_done, joined.rows.n_rows, is_kept=is_kept)
-    return number + 1, counts, is_scored
+        flags.append(facts["is_known"])
+        progress(n_done + part.n_rows, joined.rows.n_rows, is_kept=part.take is None)
+        return part.n_rows
+
+    for number, (loaded, given) in enumerate(joined.rows.read(PART_ROWS)):
+        facts = parts.find_facts(number, len(loaded))
+        if facts is not None:
+            waiting.append(PendingPart(number, len(loaded), facts))
+        else:
+            take = submit(loaded[[name for name in loaded if name in columns]])
+            carried = select_carried(given, params, keep, n_before=n_read)
+            waiting.append(PendingPart(number, len(loaded), None, take, carried))
+        n_read, n_parts = n_read + len(loaded), number + 1
+        while len(waiting) > n_ahead:
+            n_done += finish(waiting.popleft())
+    while waiting:
+        n_done += finish(waiting.popleft())
+    return n_parts, counts, all(flags)
 
 
 def score_parts(parts: Parts, n_parts: int, n_rows: int, facts: Mapping[str, Any], params: Params) -> Score | None:
@@ -291,24 +337,6 @@ def select_carried(given: pa.Table, params: Params, keep: Sequence[str], *, n_be
     if any(name in given.column_names for name in params.wrangling.list_identifiers()):
         return carried
     return {ROW: pa.array(np.arange(n_before + 1, n_before + 1 + given.num_rows)), **carried}
-
-
-def make_prediction_table(predicted: np.ndarray, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """Return all predictions as a table: classes by the threshold chosen from costs, else the most probable class.
-
-    The threshold, if there is one, is the last column.
-    """
-    classes = facts["classes"]
-    if not classes:
-        return pd.DataFrame({PREDICTION: predicted})
-    codes = np.argmax(predicted, axis=1)
-    if facts.get("threshold") is not None:
-        positive = classes.index(facts["positive"])
-        codes = np.where(predicted[:, positive] >= facts["threshold"], positive, 1 - positive)
-    probabilities = {f"{PROBABILITY}{label}": predicted[:, code] for code, label in enumerate(classes)}
-    threshold = {} if facts.get("threshold") is None else {THRESHOLD: facts["threshold"]}
-    labels = np.array(classes, dtype=object)[codes]
-    return pd.DataFrame({PREDICTION: labels, **probabilities, **threshold}).infer_objects()
 
 
 def compute_score(rows: pd.DataFrame, predicted: np.ndarray, facts: Mapping[str, Any], params: Params) -> Score | None:

@@ -61,7 +61,7 @@ def read_table_options(options: Iterable[str]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class JoinedBatches:
-    """Rows to predict, which are joined as they are read if they are rows of the main table.
+    """Rows to predict, which have to be joined if they are rows of the main table.
 
     Attributes
     ----------
@@ -78,15 +78,12 @@ class JoinedBatches:
     origins: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
 
-    def read(self, n_rows: int) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
-        """Yield the rows with the columns of the model in batches; see `labkit.serving.batch_input.RowBatches.read`."""
-        for rows, given in self.rows.read(n_rows):
-            if self.main_table is None:
-                yield rows, given
-                continue
-            made = self.main_table.join(take_columns(rows, self.main_table.columns))
-            added = pd.DataFrame({name: made[name] for name in made if name not in rows}, index=rows.index)
-            yield rows.join(added), given
+
+def join_main_rows(rows: pd.DataFrame, main_table: MainTable) -> pd.DataFrame:
+    """Return rows of the main table with the columns of the model."""
+    made = main_table.join(take_columns(rows, main_table.columns))
+    added = pd.DataFrame({name: made[name] for name in made if name not in rows}, index=rows.index)
+    return rows.join(added)
 
 
 @contextmanager

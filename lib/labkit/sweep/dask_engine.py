@@ -4,20 +4,13 @@ The workers need labkit, and see the checkout at the same path. Each node is a p
 its worker; see `labkit.sweep.dask_node`. Dask starts the nodes of a worker that is gone on another one.
 """
 
-import logging
-import secrets
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import dask
 import distributed
 
-from labkit import paths
-from labkit.console import make_printable
-from labkit.errors import ParamsError, StageError, list_briefly
-from labkit.run.fingerprint.packages import load_lock
+from labkit.errors import StageError
 from labkit.storage.atomic import write_json, write_text
 from labkit.sweep import dask_node, node_process
 from labkit.sweep.engine import STOP_SECONDS, LocalEngine
@@ -25,123 +18,11 @@ from labkit.sweep.worker import FAILURE
 from labkit.units import format_count
 
 if TYPE_CHECKING:
+    from labkit.run.cluster.connection import Cluster
     from labkit.sweep.worker import Task
 
-LIBRARY, LOCAL = "distributed", "local"
-TLS = "tls://"
-SCHEMES = ("tcp://", TLS)
-CONNECT_SECONDS = 10
 POLL_SECONDS = 1.0
 KILLED = -9
-
-
-@contextmanager
-def open_dask_engine(address: str, n_jobs: int | None, *, n_cores: int) -> Iterator["DaskEngine"]:
-    """Connect to a cluster for the time of the block, and start one first if it is a local one.
-
-    Parameters
-    ----------
-    address
-        `local`, or the address of a scheduler such as `tcp://10.0.0.1:8786`.
-    n_jobs
-        Largest number of nodes at a time; None for one on each thread of the cluster.
-    n_cores
-        Number of workers of a local cluster if `n_jobs` is None.
-
-    Raises
-    ------
-    ParamsError
-        There is no scheduler or no worker, or a worker lacks labkit or the checkout.
-    """
-    if address != LOCAL and not (address.startswith(SCHEMES) and make_printable(address) == address):
-        raise ParamsError(
-            f"--dask {make_printable(address)}: not the address of a scheduler: write e.g. tcp://10.0.0.1:8786"
-        )
-    with ExitStack() as stack:
-        # Errors of connections are reported by the sweep, once.
-        for name in list(logging.root.manager.loggerDict):
-            if name == LIBRARY or name.startswith(f"{LIBRARY}."):
-                stack.enter_context(quieten(logging.getLogger(name)))
-        if address == LOCAL:
-            n_workers = n_jobs or n_cores
-            cluster = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=n_workers,
-                    threads_per_worker=1,
-                    host="127.0.0.1",
-                    dashboard_address=None,
-                    memory_limit=None,
-                    silence_logs=logging.CRITICAL,
-                )
-            )
-            client = stack.enter_context(distributed.Client(cluster))
-            yield DaskEngine(client, n_workers, place="the local Dask cluster", is_local=True)
-            return
-        if address.startswith(TLS):
-            check_certificates(address)
-        stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": CONNECT_SECONDS}))
-        try:
-            client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ParamsError(f"--dask {address}: no scheduler there: start one with `dask scheduler`") from error
-        n_threads = check_workers(client, address)
-        yield DaskEngine(client, min(n_jobs or n_threads, n_threads), place=f"the Dask cluster {address}")
-
-
-def check_certificates(address: str) -> None:
-    """Raise an error if Dask's configuration has no certificates to connect with, or they cannot be read.
-
-    Raises
-    ------
-    ParamsError
-        The message says what to configure.
-    """
-    remedy = "set distributed.comm.tls.ca-file, .client.cert and .client.key, or use tcp://"
-    try:
-        context = distributed.Security().get_connection_args("client").get("ssl_context")
-    except (OSError, ValueError, TypeError) as error:
-        raise ParamsError(
-            f"--dask {address}: the certificates of Dask's configuration cannot be read: {error}: {remedy}"
-        ) from error
-    if context is None:
-        raise ParamsError(f"--dask {address}: Dask's configuration has no certificates: {remedy}")
-
-
-@contextmanager
-def quieten(logger: logging.Logger) -> Iterator[None]:
-    """Let a logger be silent for the time of the block."""
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def check_workers(client: distributed.Client, address: str) -> int:
-    """Return the number of threads of a cluster whose workers can all run nodes.
-
-    Raises
-    ------
-    ParamsError
-        There is no worker, or one cannot.
-    """
-    n_threads = sum(client.nthreads().values())
-    if not n_threads:
-        raise ParamsError(f"--dask {address}: the cluster has no worker: start some with `dask worker {address}`")
-    root, token = paths.find_root(), f".labkit/cluster-{secrets.token_hex(8)}"
-    write_text(root / token, "")
-    try:
-        versions = dask_node.list_worker_versions(load_lock())
-        found = client.run(dask_node.find_obstacle, str(root), token, versions, on_error="return")
-    finally:
-        (root / token).unlink(missing_ok=True)
-    if faults := [f"worker {name}: {fault}" for name, fault in sorted(found.items()) if fault]:
-        raise ParamsError(
-            f"--dask {address}: {list_briefly(faults, most=3)}: a worker needs labkit, installed as here, and the "
-            "checkout at the same path"
-        )
-    return n_threads
 
 
 class DaskEngine(LocalEngine):
@@ -149,19 +30,15 @@ class DaskEngine(LocalEngine):
 
     Parameters
     ----------
-    client
-        A connection to the scheduler.
+    cluster
+        The cluster; the memory of this machine is the limit of a local one.
     n_jobs
         Largest number of nodes at a time.
-    place
-        What the cluster is called in messages.
-    is_local
-        Whether all workers are on this machine, so that its memory is the limit.
     """
 
-    def __init__(self, client: distributed.Client, n_jobs: int, *, place: str, is_local: bool = False) -> None:
-        super().__init__(n_jobs, most_bytes=None if is_local else 2**63)
-        self.client, self.place, self.is_here = client, place, is_local
+    def __init__(self, cluster: "Cluster", n_jobs: int) -> None:
+        super().__init__(n_jobs, most_bytes=None if cluster.is_local else 2**63)
+        self.cluster, self.client, self.is_here = cluster, cluster.client, cluster.is_local
         self.futures: dict[distributed.Future[int], Task] = {}
         self.n_submitted = 0
 
@@ -194,15 +71,13 @@ class DaskEngine(LocalEngine):
                 for future in ended:
                     node_process.remove_task(self.futures[future])
                 return [(task := self.futures.pop(future), get_exit_code(future, task)) for future in ended]
-            if self.client.status != "running" or any(one.status in ("lost", "cancelled") for one in self.futures):
+            # What is lost with its worker is done again.
+            if self.client.status != "running" or any(one.status == "cancelled" for one in self.futures):
                 raise self.describe_loss()
 
     def describe_loss(self) -> StageError:
         """Return the error for a scheduler that is gone."""
-        return StageError(
-            f"{self.place} is gone, with {format_count(len(self.futures), 'stage')} under way: start it, then run the "
-            "same command again, which runs only what is not done"
-        )
+        return self.cluster.describe_loss(format_count(len(self.futures), "stage"))
 
     def stop(self) -> list["Task"]:
         """Interrupt all nodes, wait until they have ended, and return them."""

@@ -16,6 +16,7 @@ from labkit.errors import ParamsError, StageError, list_briefly
 from labkit.params.load import load_file
 from labkit.params.override import override_file
 from labkit.run.capacity import count_cores
+from labkit.run.cluster.address import open_cluster
 from labkit.run.dvc_yaml import FINGERPRINT
 from labkit.run.fingerprint.fingerprint_file import find_fingerprint_dir
 from labkit.run.kernels.session import Kernels
@@ -108,12 +109,10 @@ def open_engine(request: SweepRequest) -> Iterator["Engine"]:
     if request.dask is None:
         yield LocalEngine(request.n_jobs or count_cores())
         return
-    try:
-        from labkit.sweep.dask_engine import open_dask_engine
-    except ImportError as error:
-        raise ParamsError(f"--dask needs Dask ({error}): pip install 'labkit[cluster]'") from error
-    with open_dask_engine(request.dask, request.n_jobs, n_cores=count_cores()) as engine:
-        yield engine
+    with open_cluster(request.dask, n_workers=request.n_jobs or count_cores()) as cluster:
+        from labkit.sweep.dask_engine import DaskEngine
+
+        yield DaskEngine(cluster, min(request.n_jobs or cluster.n_threads, cluster.n_threads))
 
 
 def hold_sweep(experiment: str, progress: Progress) -> AbstractContextManager[bool]:

@@ -1,0 +1,1 @@
+"""Clusters of Dask: one of this machine, or one that is there already."""
