@@ -19,7 +19,7 @@ from labkit.features.main_table import MainTable
 from labkit.model.release import bundle
 from labkit.model.release.runtime import load_runtime
 from labkit.params.load import load_params
-from labkit.serving.batch_tables import open_joined_rows, read_table_options
+from labkit.serving.batch_tables import join_main_rows, open_joined_rows, read_table_options
 from labkit.serving.engine import Engine, load_engine
 from labkit.serving.invocations import read_invocation
 from labkit.serving.main_rows import MainRows, list_values
@@ -164,7 +164,8 @@ def load(root: Path, release: Path, source: str, *options: str) -> tuple[pd.Data
     with open_joined_rows(
         root / source, make_shop_params(root), opened, labels={}, keep=["days_until_known"], tables=tables
     ) as joined:
-        return pd.concat(rows for rows, _ in joined.read(7)), dict(joined.origins)
+        parts = [join_main_rows(rows, joined.main_table) for rows, _ in joined.rows.read(7)]
+        return pd.concat(parts), dict(joined.origins)
 
 
 def test_files_with_rows_of_the_main_table_are_joined(work: Path, release: Path) -> None:

@@ -79,8 +79,10 @@ class JoinedBatches:
     states: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
 
 
-def join_main_rows(rows: pd.DataFrame, main_table: MainTable) -> pd.DataFrame:
-    """Return rows of the main table with the columns of the model."""
+def join_main_rows(rows: pd.DataFrame, main_table: MainTable | None) -> pd.DataFrame:
+    """Return rows with the columns of the model: joined if they are rows of the main table, else as they are."""
+    if main_table is None:
+        return rows
     made = main_table.join(take_columns(rows, main_table.columns))
     added = pd.DataFrame({name: made[name] for name in made if name not in rows}, index=rows.index)
     return rows.join(added)

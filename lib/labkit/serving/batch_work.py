@@ -76,8 +76,7 @@ class BatchWork:
 
     def predict(self, rows: pd.DataFrame) -> PartResult:
         """Predict rows that have not been joined yet."""
-        if self.main_table is not None:
-            rows = join_main_rows(rows, self.main_table)
+        rows = join_main_rows(rows, self.main_table)
         inputs = self.opened.row_features.inputs_
         rows = rows[[name for name in rows if name in inputs or name == self.target]]
         predictions = make_prediction_table(self.opened.predict(rows), self.opened.facts)
