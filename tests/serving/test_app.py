@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from labkit.serving.board import ANNOUNCED, CURRENT, SEEN, Board
 from labkit.serving.challenger_state import ChallengerState
 from labkit.serving.following import load_pointed
 from labkit.serving.main_rows import MainRows
+from labkit.serving.prediction_log import PredictionLog, iterate_lines
 from labkit.serving.routes import make_routes
 from labkit.serving.settings import FEEDBACK, LOOPBACK, Settings
 
@@ -116,6 +118,13 @@ def test_only_the_model_in_force_and_the_newest_stay_in_memory(service: Service,
 
 def ask(service: Service, path: str, *, body: bytes = b"", headers: dict[bytes, bytes] | None = None) -> Any:
     """Return the decoded response to a request."""
+    return asyncio.run(ask_beside_others(service, path, body=body, headers=headers))
+
+
+async def ask_beside_others(
+    service: Service, path: str, *, body: bytes = b"", headers: dict[bytes, bytes] | None = None
+) -> Any:
+    """As `ask`, in a running event loop."""
     given = {b"host": b"localhost", b"content-type": b"application/json", **(headers or {})}
     method = "POST" if body else "GET"
     scope = {
@@ -131,7 +140,7 @@ def ask(service: Service, path: str, *, body: bytes = b"", headers: dict[bytes, 
         sent.append(message)
 
     service.others = make_routes(service)
-    asyncio.run(service(scope, receive, send))
+    await service(scope, receive, send)
     return json.loads(sent[1]["body"])
 
 
@@ -218,3 +227,31 @@ def test_feedback_names_the_fault(service: Service) -> None:
     assert ask(service, "/feedback", body=b'{"values": [')["error"] == "the body is not JSON in UTF-8"
     surrogate = json.dumps({"rows": [{"\ud800": 1}]}).encode()
     assert "\\ud800: known: " in ask(service, "/predict", body=surrogate)["error"]
+
+
+def test_requests_of_one_moment_are_logged_each_with_its_own_rows_until_the_log_closes(
+    service: Service, tmp_path: Path
+) -> None:
+    feed(service.engine, "rates", *RATES)
+    orders = list_orders(make_orders(9)[0])
+    bodies = [json.dumps({"rows": rows}).encode() for rows in (orders[:1], orders[1:5], orders[5:])]
+    service.log = PredictionLog(tmp_path / "log", worker=0, counter=service.counter)
+
+    async def ask_all() -> list[Any]:
+        found = await asyncio.gather(*[ask_beside_others(service, "/predict", body=body) for body in bodies[:2]])
+        found.append(await ask_beside_others(service, "/predict", body=bodies[2]))
+        service.log.close()  # as when the process is told to stop, at once
+        return found
+
+    answers, logged = asyncio.run(ask_all()), [*iterate_lines(tmp_path / "log")]
+    expected = {
+        f"{answer['id']}-{number}": (predicted, probabilities, answer["model"]["digest"])
+        for answer in answers
+        for number, (predicted, probabilities) in enumerate(
+            zip(answer["predictions"], answer.get("probabilities") or repeat(None), strict=False)
+        )
+    }
+    assert {line["id"]: (line["prediction"], line.get("probabilities"), line["digest"]) for line in logged} == expected
+    assert len(logged) == len(orders) == service.board.sum_counts()["log_rows"]
+    alone = [ask(service, "/predict", body=body)["predictions"] for body in bodies]
+    assert [answer["predictions"] for answer in answers] == alone

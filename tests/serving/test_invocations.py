@@ -72,6 +72,7 @@ def test_column_that_may_be_missing_may_be_absent(engine: Engine) -> None:
         (b"a,b\n1\n", "text/csv", 400, "row 0: 1 cells, the header has 2"),
         (b"a,a\n1,2\n", "text/csv", 400, "a column is named twice"),
         (b"\xff", "text/csv", 400, "the body is not CSV in UTF-8"),
+        (json.dumps({"instances": [{**ROWS[0], "größe": "\ud800"}]}).encode(), "application/json", 400, "row 0: größe: not"),
         (CSV.replace("2,rot", "nan,rot").encode(), "text/csv", 400, "row 0: a_b: not a number between"),
     ],
 )  # fmt: skip

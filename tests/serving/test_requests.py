@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from labkit.features.arrays import MANY_TIMES
 from labkit.model.release import bundle
-from labkit.serving.engine import Engine, predict_each
+from labkit.serving.engine import Engine, name_each, predict_each
 from labkit.serving.requests import MOST_ROWS, RequestError, RowReader
 
 from tests.model.tables import TASKS, make_new_rows
@@ -53,6 +53,7 @@ def test_predictions_are_those_of_the_release(tmp_path: Path, task: str, columns
     np.testing.assert_array_equal(engine.predict(engine.reader.make_columns(rows)), expected)
     together, _ = predict_each(engine, [rows[:1], rows[1:30], rows[30:]])
     np.testing.assert_array_equal(np.concatenate(together), expected)
+    assert name_each(engine, together) == [engine.name_predictions(one) for one in together]
 
 
 REFUSED = [

@@ -19,14 +19,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from labkit.errors import DataError, ModelError
+from labkit.errors import DataError, LabkitError, ModelError
 from labkit.serving.access import Access
 from labkit.serving.board import CHALLENGER_SEAT, CHAMPION_SEAT, Board, Counter
 from labkit.serving.canary import KEY_HEADER, Canary, check_challenger
-from labkit.serving.engine import Engine, predict_each
+from labkit.serving.engine import Engine, name_each, predict_each
 from labkit.serving.following import Follower, load_pointed
 from labkit.serving.prediction_log import CANARY, PredictionLog
-from labkit.serving.requests import Fault, RequestError
+from labkit.serving.requests import Columns, Fault, RequestError
 from labkit.serving.settings import Pointer, Settings
 
 MOST_INLINE_ROWS = 64
@@ -50,12 +50,12 @@ class Waiting:
     rows: Sequence[Any]
     is_canary: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    done: "asyncio.Future[np.ndarray]" = field(init=False)
+    done: "asyncio.Future[dict[str, Any]]" = field(init=False)
 
     def __post_init__(self) -> None:
         self.done = self.loop.create_future()
 
-    def settle(self, result: np.ndarray | Exception) -> None:
+    def settle(self, result: dict[str, Any] | Exception) -> None:
         """Hand out the result, unless the client has gone."""
         if self.done.done():
             return
@@ -165,8 +165,7 @@ class Service:
         """
         scored = await self.try_challenger(engine, rows, key) if self.canary is not None else None
         role = None if scored is None else CANARY
-        engine, rows, predicted = scored or (engine, rows, await self.score(engine, rows))
-        named = engine.name_predictions(predicted)
+        engine, rows, named = scored or (engine, rows, await self.score(engine, rows))
         model, id = engine.describe(), os.urandom(10).hex()
         if self.log is not None:
             self.log.add(id, engine.reader.name_rows(rows), named, model, role=role)
@@ -174,19 +173,19 @@ class Service:
 
     async def try_challenger(
         self, champion: Engine, rows: Sequence[Any], key: bytes
-    ) -> tuple[Engine, Sequence[Any], np.ndarray] | None:
+    ) -> tuple[Engine, Sequence[Any], dict[str, Any]] | None:
         """Return the challenger, the rows as it takes them and its predictions; None if the champion is to answer."""
         try:
             routed = self.canary.route(champion, rows, key) if self.canary is not None else None
             if routed is None:
                 return None
-            predicted = await self.score(*routed, is_canary=True)
+            named = await self.score(*routed, is_canary=True)
         except Exception as error:  # whatever is wrong with the challenger, the client gets the champion's answer
             self.counter.add("canary_refused", len(rows))
             self.log_failure(error)
             return None
         self.counter.add("canary_rows", len(rows))
-        return *routed, predicted
+        return *routed, named
 
     def log_failure(self, error: Exception) -> None:
         """Log the first failure of each challenger."""
@@ -196,8 +195,8 @@ class Service:
             failed = f"version {challenger.version} failed as canary, and the champion answered"
             logging.getLogger(__name__).warning("%s: %s", failed, error)
 
-    async def score(self, engine: Engine, rows: Sequence[Any], *, is_canary: bool = False) -> np.ndarray:
-        """Predict rows together with those of other requests of this turn of the event loop.
+    async def score(self, engine: Engine, rows: Sequence[Any], *, is_canary: bool = False) -> dict[str, Any]:
+        """Predict rows together with those of other requests of this turn of the event loop, and name the predictions.
 
         Parameters
         ----------
@@ -234,28 +233,33 @@ class Service:
         """Predict the rows of several requests and hand out the results, from any thread."""
         try:
             predicted, columns = predict_each(engine, [one.rows for one in group])
+            if group[0].is_canary:  # what it cannot predict, the champion predicts, and counts
+                predicted = [check_finite(one) for one in predicted]
+                counted = [
+                    one.rows for one, result in zip(group, predicted, strict=True) if isinstance(result, np.ndarray)
+                ]
+                columns = engine.reader.make_columns([row for rows in counted for row in rows])
+            named = iter(name_each(engine, [one for one in predicted if isinstance(one, np.ndarray)]))
         except Exception as error:  # a fault of the model must not leave requests without a response
             for one in group:
                 one.loop.call_soon_threadsafe(one.settle, error)
             return
-        results: list[np.ndarray | Exception] = list(predicted)
-        if group[0].is_canary:  # what it cannot predict, the champion predicts, and counts
-            results = [check_finite(result) for result in results]
-            counted = [one.rows for one, result in zip(group, results, strict=True) if isinstance(result, np.ndarray)]
-            columns = engine.reader.make_columns([row for rows in counted for row in rows])
-            n_rows = sum(map(len, counted))
-        else:
-            n_rows = sum(len(one.rows) for one in group)
+        self.count(engine, columns)
+        is_here = threading.get_ident() == self.thread
+        for one, result in zip(group, predicted, strict=True):
+            settled = result if isinstance(result, Exception) else next(named)
+            if is_here:
+                one.settle(settled)
+            else:
+                one.loop.call_soon_threadsafe(one.settle, settled)
+
+    def count(self, engine: Engine, columns: Columns) -> None:
+        """Count the values of predicted rows."""
+        n_rows = len(next(iter(columns.values.values())))
         self.counter.add_all({
             "rows": n_rows, "values": n_rows * len(columns.values), "numbers": n_rows * len(engine.reader.numbers),
             "missing_values": columns.n_missing, "outside_range": columns.n_outside,
         })  # fmt: skip
-        is_here = threading.get_ident() == self.thread
-        for one, result in zip(group, results, strict=True):
-            if is_here:
-                one.settle(result)
-            else:
-                one.loop.call_soon_threadsafe(one.settle, result)
 
     async def watch(self) -> None:
         """Load each release that the supervisor announces, and follow it, also while no request comes."""
@@ -283,7 +287,7 @@ class Service:
             await asyncio.sleep(FED_SECONDS)
 
 
-def check_finite(predicted: np.ndarray | Exception) -> np.ndarray | Exception:
+def check_finite(predicted: np.ndarray | LabkitError) -> np.ndarray | LabkitError:
     """Return predictions, or what is wrong with them."""
     if isinstance(predicted, np.ndarray) and not np.isfinite(predicted).all():
         return ModelError("predicts numbers that are not finite")

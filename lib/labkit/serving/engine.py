@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from labkit.errors import DataError, ModelError, get_first_line
+from labkit.errors import DataError, LabkitError, ModelError, get_first_line
 from labkit.features.arrays import make_times
 from labkit.model.explanation.shapley import Explanation, choose_output, explain_rows
 from labkit.model.release import runtime
@@ -206,7 +206,7 @@ def fill_absent(rows: Sequence[Any], reader: RowReader) -> list[Any]:
     return [{**optional, **row} if isinstance(row, Mapping) else row for row in rows]
 
 
-def predict_each(engine: Engine, batches: Sequence[Sequence[Any]]) -> tuple[list[np.ndarray | DataError], Columns]:
+def predict_each(engine: Engine, batches: Sequence[Sequence[Any]]) -> tuple[list[np.ndarray | LabkitError], Columns]:
     """Predict the rows of several requests at once; where that fails, one by one, so that each fails for itself."""
     columns = engine.reader.make_columns([row for rows in batches for row in rows])
     try:
@@ -216,3 +216,15 @@ def predict_each(engine: Engine, batches: Sequence[Sequence[Any]]) -> tuple[list
         return list(alone), columns
     ends = accumulate(map(len, batches))
     return [predicted[end - len(rows) : end] for rows, end in zip(batches, ends, strict=True)], columns
+
+
+def name_each(engine: Engine, predicted: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """Return the predictions of several requests, each as `Engine.name_predictions` returns it."""
+    if len(predicted) < 2:
+        return [engine.name_predictions(one) for one in predicted]
+    named = engine.name_predictions(np.concatenate(predicted))
+    ends = [*accumulate(map(len, predicted))]
+    return [
+        {key: value[end - len(one) : end] if isinstance(value, list) else value for key, value in named.items()}
+        for one, end in zip(predicted, ends, strict=True)
+    ]

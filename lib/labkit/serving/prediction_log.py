@@ -1,10 +1,11 @@
 """Log of the predictions of a service: one JSON object per row, and the true values that users report later.
 
-Rows are encoded when they are predicted and written by a thread five times a second, so a killed process loses at most
-the last fifth of a second and a stopped one nothing. Files are closed at `SEGMENT_BYTES` or after an hour; the oldest
-go when all together exceed the limit.
+Rows are encoded when their responses have been sent, and written by a thread five times a second, so a killed process
+loses at most the last fifth of a second and a stopped one nothing. Files are closed at `SEGMENT_BYTES` or after an
+hour; the oldest go when all together exceed the limit.
 """
 
+import asyncio
 import os
 import threading
 import time
@@ -63,6 +64,7 @@ class PredictionLog:
         self.folder, self.worker, self.counter, self.counts = folder, worker, counter, counts
         self.rows_count = f"{counts}_rows"
         self.encoder = msgspec.json.Encoder()
+        self.lines: list[Line] = []
         self.pending: list[bytes] = []
         self.n_bytes = 0
         self.now, self.time = 0, ""
@@ -76,7 +78,9 @@ class PredictionLog:
     def add(
         self, id: str, rows: Sequence[Any], named: dict[str, Any], model: dict[str, Any], *, role: str | None = None
     ) -> None:
-        """Add the rows of one request.
+        """Add the rows of one request, called in the event loop.
+
+        They are encoded with those of other requests at the end of the loop's turn, when the responses have been sent.
 
         Parameters
         ----------
@@ -94,12 +98,17 @@ class PredictionLog:
         now, version, digest, threshold = self.find_time(), model["version"], model["digest"], named.get("threshold")
         probabilities = named.get("probabilities") or repeat(None)
         columns = zip(count(), named["predictions"], rows, probabilities, strict=False)
-        self.add_lines(
-            [
-                Line(f"{id}-{number}", now, version, digest, prediction, row, known, threshold, role)
-                for number, prediction, row, known in columns
-            ]
-        )
+        if not self.lines:
+            asyncio.get_running_loop().call_soon(self.encode)
+        self.lines += [
+            Line(f"{id}-{number}", now, version, digest, prediction, row, known, threshold, role)
+            for number, prediction, row, known in columns
+        ]
+
+    def encode(self) -> None:
+        """Encode what was added in this turn of the event loop."""
+        lines, self.lines = self.lines, []
+        self.add_lines(lines)
 
     def find_time(self) -> str:
         """Return the time, which is formatted again once a millisecond."""
@@ -174,6 +183,8 @@ class PredictionLog:
         """Write everything and close."""
         self.is_closing.set()
         self.thread.join()
+        if self.lines:
+            self.encode()
         self.write_pending()
         if self.handle is not None:
             os.fsync(self.handle)

@@ -213,6 +213,7 @@ class RowReader:
                 for row in rows
             ]
         found: list[Any] = msgspec.convert(rows, self.rows_type)
+        msgspec.json.encode(found)  # a surrogate without its other half is no text: UnicodeEncodeError is a ValueError
         return found
 
     def name_values(self, row: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from labkit.errors import DataError, LabkitError, ModelError
+from labkit.errors import LabkitError, ModelError
 from labkit.serving.board import CHALLENGER_SEAT, PID, Board, Counter
 from labkit.serving.canary import check_challenger
 from labkit.serving.engine import Engine, predict_each
@@ -176,7 +176,7 @@ class Shadow:
             return
         good = [
             (entry, one) for entry, one in zip(entries, predicted, strict=True)
-            if not isinstance(one, DataError) and np.isfinite(one).all()
+            if isinstance(one, np.ndarray) and np.isfinite(one).all()
         ]  # fmt: skip
         self.counter.add("shadow_refused", len(rows) - len(good))
         if good:
