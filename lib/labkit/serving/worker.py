@@ -21,18 +21,24 @@ from labkit.serving.access import Access
 from labkit.serving.app import Service
 from labkit.serving.board import LOADED, PID, SEEN, Board, Counter
 from labkit.serving.following import load_pointed
+from labkit.serving.joined_writes import JoinedWrites
 from labkit.serving.prediction_log import PredictionLog
 from labkit.serving.routes import make_routes
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """HTTP with a time limit for what a client sends; without it, a slow client keeps its connection for ever."""
+    """HTTP with a time limit for what a client sends; without it, a slow client keeps its connection for ever.
+
+    The headers and the body of a response are sent together.
+    """
 
     deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect the first request."""
         super().connection_made(transport)
+        self.writes = JoinedWrites(transport)
+        self.transport = self.writes  # type: ignore[assignment]
         self.expect(serving_settings.HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,6 +60,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Expect nothing: the request is complete."""
         self.expect(None)
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Send what has no body."""
+        self.writes.flush()
+        super().on_response_complete()
 
     def expect(self, seconds: float | None) -> None:
         """Close the connection unless more arrives in time."""
