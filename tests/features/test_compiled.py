@@ -74,6 +74,8 @@ def make_table(n_rows: int = 60) -> pd.DataFrame:
             "answer": random.choice(["yes", "no"], n_rows),
         }
     )
+    frame["height"] = random.choice([1.5, 1e39, np.inf, None], n_rows).astype("float64")
+    frame["city"] = random.choice(["Bonn", "", "Köln", None], n_rows)
     frame.loc[::7, ["total", "plan", "left"]] = None
     return frame
 
@@ -108,6 +110,7 @@ def test_tables_give_the_features_of_training(fitted: RowFeatures) -> None:
     assert {"both_rate_365d", "total x visits", "note: late", "visits_is_outlier", "tenure", "level"} <= {
         *fitted.outputs_
     }
+    assert {*fitted.inputs_} - {*CompiledFeatures(fitted).read} == {"flag", "height", "city"}
     check_equal(fitted, take_columns(table, fitted.inputs_))
     hard = make_hard_rows(table, fitted.inputs_, n_rows=40, seed=0)
     check_equal(fitted, take_columns(hard, fitted.inputs_))
