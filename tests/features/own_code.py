@@ -23,8 +23,11 @@ def per_visit(total, visits, least=1.0):
 '''
 MISTAKES = '''"""Functions that are refused."""
 
+from datetime import datetime
+
 import numpy as np
 
+NUMBERS = {}
 RANDOM = np.random.default_rng(0)
 CALLS = []
 
@@ -50,6 +53,27 @@ def counted(total):
     return total + len(CALLS)
 
 
+def numbered(email):
+    return [NUMBERS.setdefault(one, len(NUMBERS)) for one in email]
+
+
+def from_first_mean(total):
+    NUMBERS.setdefault("mean", np.nanmean(total))
+    return total - NUMBERS["mean"]
+
+
+def hashed(email):
+    return np.array([hash(one or "") % 1000 for one in email])
+
+
+def aged(joined):
+    return (np.datetime64(datetime.now()) - joined) / np.timedelta64(1, "D")
+
+
+def aged_by_string(joined):
+    return [(np.datetime64("today") - one) / np.timedelta64(1, "D") for one in joined]
+
+
 def filled(total):
     total[np.isnan(total)] = 0.0
     return total
@@ -69,6 +93,22 @@ def table(total):
 
 def moment(joined):
     return joined
+
+
+def ragged(total):
+    return [[1.0] * (1 + row % 2) for row in range(len(total))]
+
+
+def nothing_returned(total):
+    total + 1
+
+
+def huge(total):
+    return [10**400 for one in total]
+
+
+def surrogate(email):
+    return np.array(["\\ud800" for one in email])
 
 
 def objects(total):
@@ -150,6 +190,16 @@ class Random(Levels):
 
     def transform(self, X):
         return X * self.factor_
+
+
+class Remembering(Levels):
+    """Keeps what the first one has learned."""
+
+    MEANS = []
+
+    def transform(self, X):
+        self.MEANS.append(np.nanmean(X))
+        return X / self.MEANS[0]
 
 
 class NeedsTarget(Levels):

@@ -269,6 +269,7 @@ def test_edit_taken_back_is_restored_without_running(twins: Twins) -> None:
     assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (False, False)
     shop.edit_cell("03_features", "made.head(190)", "made.head(200)")
     assert shop.run_labkit() == []
+    assert (shop.root / "reports/shop/03_features.html").read_bytes() == page, "also without publish"
     assert (table.read_bytes() == rows, shop.publish("03_features") == page) == (True, True)
 
 

@@ -8,6 +8,7 @@ object array (None). A parameter with a default is not a column. Fitted steps ar
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ from labkit.params.own_calls import find_raising_line, own_code
 
 PLACE = "features.functions"
 REMEDY = "compute each value from its own row alone; what is learned from many rows belongs in features.transformers"
+MOST_BITS = 1023
+"""Bits of the largest whole number that is below the largest float64."""
+CLOCKS = frozenset({"now", "today", "utcnow"})
+"""Functions of datetime, pandas and others that return the current time."""
+TIMES = frozenset({"DatetimeIndex", "Timestamp", "datetime64", "to_datetime"})
+"""Functions that return it for the strings `now` and `today`."""
 SINGLE_ROWS = 20
 """Rows that are also computed one by one when a function is checked, evenly spaced."""
 
@@ -74,7 +81,34 @@ def list_function_columns(path: str, *, where: str) -> list[str]:
     names = [one.name for one in parameters if one.default is inspect.Parameter.empty]
     if not names:
         raise ParamsError(f"{lead()}: takes no column: its parameters are the names of the columns that it needs")
+    if (call := find_clock(function)) is not None:
+        raise ParamsError(
+            f"{lead()}: uses the current time ({call}), so the same row would give other values later: compute from a "
+            "column with the time of the prediction"
+        )
     return names
+
+
+def find_clock(function: Function) -> str | None:
+    """Return the call by which the code of a function asks for the current time; None if there is none.
+
+    >>> find_clock(lambda birth: np.datetime64("now") - birth), find_clock(lambda day: day == "today")
+    ('datetime64', None)
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    codes = [] if code is None else [code]
+    for one in codes:
+        codes += [inner for inner in one.co_consts if isinstance(inner, CodeType)]
+        asked = CLOCKS & {*one.co_names}
+        named = TIMES & {*one.co_names} if {"now", "today"} & {*filter(is_string, one.co_consts)} else set()
+        if asked or named:
+            return min(asked or named)
+    return None
+
+
+def is_string(value: object) -> bool:
+    """Return whether a value is a string."""
+    return isinstance(value, str)
 
 
 def describe_place(section: str, name: str, found: Any) -> str:
@@ -166,12 +200,18 @@ def is_failing(function: Compute, columns: Columns) -> bool:
 
 def check_values(values: Any, n_rows: int, lead: Lead) -> np.ndarray:
     """Return what a function gave as an array, if it is one number or string per row."""
-    found: np.ndarray = np.asarray(values)
+    try:
+        found: np.ndarray = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise DataError(
+            f"{lead()}: gives lists of different lengths for {n_rows} rows: return an array with one value per row"
+        ) from error
     if found.ndim != 1 or len(found) != n_rows:
-        shape = " x ".join(map(str, found.shape)) + " values" if found.ndim else "a single value"
+        single = "nothing" if values is None else f"a single {type(values).__name__}"
+        shape = " x ".join(map(str, found.shape)) + " values" if found.ndim else single
         raise DataError(f"{lead()}: gives {shape} for {n_rows} rows: return an array with one value per row, in order")
     if found.dtype.kind in "UT":
-        return found.astype(object)
+        found = found.astype(object)
     odd = next((value for value in found.tolist() if not is_plain(value)), None) if found.dtype.kind == "O" else None
     if found.dtype.kind not in "biufO" or odd is not None:
         what = f"{odd!r:.60}" if odd is not None else f"the type {found.dtype}"
@@ -180,8 +220,12 @@ def check_values(values: Any, n_rows: int, lead: Lead) -> np.ndarray:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value is a string, a number or missing."""
-    return value is None or isinstance(value, str | int | float | np.number | np.bool_)
+    """Return whether a value is a string without lone surrogates, a number within float64, or missing."""
+    if isinstance(value, str):
+        return value.isascii() or value == value.encode("utf-8", "ignore").decode()
+    if isinstance(value, int):
+        return value.bit_length() <= MOST_BITS
+    return value is None or isinstance(value, float | np.number | np.bool_)
 
 
 def check_function(name: str, spec: Mapping[str, Any], columns: Columns) -> None:

@@ -14,7 +14,16 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from labkit.errors import DataError, list_briefly
-from labkit.features import expressions, imputation, known_values, outcome_rates, own_functions, own_transformers, tfidf
+from labkit.features import (
+    expressions,
+    imputation,
+    known_values,
+    new_process,
+    outcome_rates,
+    own_functions,
+    own_transformers,
+    tfidf,
+)
 from labkit.features.arrays import find_feature_kind, make_feature, make_times
 from labkit.features.outcome_rates import OUTCOME_KNOWN_AT, PREDICT_AT
 from labkit.features.row_computation import RowComputation
@@ -118,6 +127,10 @@ class RowFeatures(RowComputation, TransformerMixin, BaseEstimator):  # type: ign
         if y is not None:
             self.observe(X, y)
         self.check_own_code(take_columns(X, self.inputs_))
+        functions, transformers = self.get_declared("functions"), self.get_declared("transformers")
+        if functions or transformers:
+            bounded = imputation.apply_learnt(clean, self.learnt_, self.columns or {})
+            new_process.check_in_new_process(functions, transformers, bounded)
         made = self.compute_columns(take_columns(X, self.inputs_))
         self.outputs_ = {name: find_feature_kind(values) for name, values in made.items()}
         categories = [name for name, kind in self.outputs_.items() if kind == "category"]

@@ -122,6 +122,9 @@ def check_candidate(candidate: Candidate, target: Target, *, where: str) -> None
     needed = ["fit", "predict", *(["predict_proba"] if target.task == "classification" else [])]
     if missing := [name for name in needed if not callable(getattr(estimator, name, None))]:
         raise ParamsError(f"{where}: {kind} has no {list_briefly(missing)}: give a scikit-learn estimator for it")
+    other = find_other_kind(estimator) if target.task == "regression" else None
+    if other is not None:
+        raise ParamsError(f"{where}: {kind} is a {other}, but the target is a number: give a regressor")
     if candidate.preparation not in ("labkit", "own"):
         raise ParamsError(f"{where}: preparation is {candidate.preparation!r}: use 'labkit' or 'own'")
     if candidate.search is not None and not callable(candidate.search):
@@ -132,3 +135,14 @@ def check_candidate(candidate: Candidate, target: Target, *, where: str) -> None
     except Exception as error:  # estimators that are not scikit-learn's raise errors of many types
         at = f", at {own}" if (own := find_own_line(error)) else ""
         raise ParamsError(f"{where}: {kind} cannot be cloned: {get_first_line(error)}{at}") from error
+
+
+def find_other_kind(estimator: Any) -> str | None:
+    """Return what an estimator is by its tags if that is no regressor, e.g. `classifier`; None if it may be one."""
+    from sklearn.utils import get_tags
+
+    try:
+        kind = get_tags(estimator).estimator_type
+    except Exception:  # estimators that are not derived from scikit-learn's have no tags
+        return None
+    return None if kind in (None, "regressor") else str(kind).replace("_", " ")

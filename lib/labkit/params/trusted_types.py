@@ -7,7 +7,7 @@ arguments from the file, and other functions and classes could do anything with 
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from labkit.errors import ParamsError
 from labkit.params.import_path import find_own_package, resolve_callable
@@ -99,3 +99,34 @@ def write_import_path(kind: str) -> str:
     """
     module, _, name = kind.rpartition(".")
     return f"{module}:{name}"
+
+
+def describe_untrusted(kinds: Sequence[str]) -> str:
+    """Return why a model with types that are not trusted cannot be saved, and the remedy.
+
+    Parameters
+    ----------
+    kinds
+        Types as a model file names them.
+
+    Examples
+    --------
+    >>> describe_untrusted(["labkit.errors.LabkitError"])
+    'it holds types that are not trusted: add "labkit.errors:LabkitError" to training.trusted_types if you trust them'
+    >>> describe_untrusted(["_thread.lock"])
+    'it holds _thread.lock, a part of Python that is never trusted: keep arrays and numbers'
+    >>> describe_untrusted(["__main__.Stack"])
+    'it holds __main__.Stack, which is defined in the notebook: define it at the top level of a module in lib/'
+    """
+    for kind in kinds:
+        module, _, name = kind.rpartition(".")
+        if module == "__main__":
+            return f"it holds {kind}, which is defined in the notebook: define it at the top level of a module in lib/"
+        if is_standard(kind):
+            return f"it holds {kind}, a part of Python that is never trusted: keep arrays and numbers"
+        if not hasattr(sys.modules.get(module), name):
+            return (
+                f"it holds {kind}, which cannot be imported: define it with a name at the top level of a module in lib/"
+            )
+    shown = ", ".join(f'"{write_import_path(kind)}"' for kind in kinds)
+    return f"it holds types that are not trusted: add {shown} to {PLACE} if you trust them"

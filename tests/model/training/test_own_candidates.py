@@ -20,13 +20,14 @@ from labkit.model.training.tuning import tune
 from labkit.params.own_candidates import Candidate
 from labkit.params.training import Training
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.cluster import KMeans
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier, XGBRegressor
@@ -155,6 +156,8 @@ class Careless(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         made = {"shape": np.zeros((len(X), 2)), "missing": np.full(len(X), np.nan), "words": np.full(len(X), "a")}
+        made |= {"random": np.random.default_rng().random(len(X)), "rows": self.mean_ - np.arange(len(X))}
+        made |= {"missing in fold": np.where(len(X) == 221, np.nan, np.full(len(X), self.mean_))}
         return made.get(self.fault, np.full(len(X), self.mean_))
 
 
@@ -164,11 +167,20 @@ class Careless(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         (Candidate(Careless("change"), preparation="own"), "it changes the rows that it is given: work on a copy"),
         (Careless("shape"), "its predictions are float64 of shape (300, 2), not numbers of (300,)"),
         (Careless("missing"), "some of its predictions are missing or infinite"),
+        (
+            Careless("random"),
+            "it predicts other values for the same rows without the other rows: it is random, or looks",
+        ),
+        (Careless("rows"), "it predicts other values for the same rows without the other rows"),
         (Careless("words"), "its predictions are <U1 of shape (300,)"),
         (Careless("fold"), "too many rows for me"),
         (
             Careless(),
             f'it cannot be saved: it holds types that are not trusted: add "{__name__}:Careless" to training.trusted_types',
+        ),
+        (
+            make_pipeline(FunctionTransformer(lambda rows: rows), Ridge()),
+            f"it cannot be saved: it holds {__name__}.<lambda>, which cannot be imported: define it with a name at the top",
         ),
         (
             XGBRegressor(n_estimators=5),
@@ -182,6 +194,28 @@ def test_what_fails_stays_in_the_leaderboard_with_its_reason(candidate: Any, rea
     error = compared.frame.set_index("model").loc["careless", "error"]
     assert reason in error
     assert compared.best == "linear"
+
+
+def test_missing_predictions_in_one_fold_are_not_averaged_away() -> None:
+    features, y_true, _ = load("diabetes")
+    model, trusted = (
+        Careless("missing in fold"),
+        NUMBERS.model_copy(update={"trusted_types": (f"{__name__}:Careless",)}),
+    )
+    how: dict[str, Any] = {"target": DIABETES, "training": trusted, "seed": 1, "own": {"careless": model}}
+    # Of 441 rows one fold is evaluated on 220 of them, the other on 221.
+    compared = compare(features.iloc[:441], y_true.iloc[:441], **how)
+    error = compared.frame.set_index("model").loc["careless", "error"]
+    assert error == "ModelError: some of its predictions are missing or infinite, in fold 1 of 2"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "kind"),
+    [(DecisionTreeClassifier(), "classifier"), (make_pipeline(StandardScaler(), KMeans()), "clusterer")],
+)
+def test_what_predicts_no_numbers_is_refused(estimator: Any, kind: str) -> None:
+    with pytest.raises(ParamsError, match=f"is a {kind}, but the target is a number: give a regressor"):
+        collect_own({"tree": estimator}, NUMBERS, DIABETES, seed=1)
 
 
 def test_what_fails_is_named_with_the_line_of_ones_own_code_and_the_fold(library: Path) -> None:

@@ -83,13 +83,40 @@ def compute_predictions(y_true: Any, model: Any, features: Any, target: Target) 
         A fitted estimator or pipeline.
     features
         The model's input, with n_rows rows.
+
+    Raises
+    ------
+    ModelError
+        See `check_output`.
     """
     if target.task == "regression":
-        return Predictions(np.asarray(y_true, dtype="float64"), np.asarray(model.predict(features), dtype="float64"))
+        numbers = check_output(model.predict(features), (len(features),))
+        return Predictions(np.asarray(y_true, dtype="float64"), numbers.astype("float64"))
     known = model.classes_.tolist()
-    output = np.asarray(model.predict_proba(features), dtype="float64")
+    output = check_output(model.predict_proba(features), (len(features), len(known))).astype("float64")
     classes = extend_classes(known, np.asarray(y_true).tolist())
     return make_predictions(y_true, align_proba(output, known, classes), classes, target)
+
+
+def check_output(output: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return what a model predicts as an array.
+
+    Parameters
+    ----------
+    shape
+        That it must have: (n_rows,), of probabilities (n_rows, n_classes).
+
+    Raises
+    ------
+    ModelError
+        It has another shape, is not of numbers, or has missing or infinite values.
+    """
+    found: np.ndarray = np.asarray(output)
+    if found.shape != shape or found.dtype.kind not in "fiu":
+        raise ModelError(f"its predictions are {found.dtype} of shape {found.shape}, not numbers of {shape}")
+    if not np.isfinite(found).all():
+        raise ModelError("some of its predictions are missing or infinite")
+    return found
 
 
 def extend_classes(known: Sequence[Any], *others: Sequence[Any]) -> tuple[Any, ...]:

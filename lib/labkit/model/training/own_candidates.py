@@ -18,14 +18,17 @@ from labkit.errors import ModelError
 from labkit.model.estimators.candidates import N_JOBS, adjust, find_thread_counts, is_named
 from labkit.model.estimators.class_codes import number_classes
 from labkit.model.estimators.preprocessing import find_kinds, put_behind_preparation
+from labkit.model.evaluation.predictions import check_output
 from labkit.model.release.skops_file import find_untrusted
 from labkit.params.import_path import locate_code, resolve_callable
 from labkit.params.own_calls import find_own_line, own_code
 from labkit.params.own_candidates import Candidate, check_candidates, make_declared, name_own
 from labkit.params.tables import Target
 from labkit.params.training import Training
-from labkit.params.trusted_types import PLACE, list_trusted_types, write_import_path
+from labkit.params.trusted_types import describe_untrusted, list_trusted_types
 
+FEWEST_SAME = 0.9
+"""Fraction of predictions that other rows may not change; the rest may be ties that rounding decides."""
 ROWS_OF_TRIAL = 300
 """Rows on which a candidate is tried before it is compared; of classes, as many in all but evenly from each."""
 
@@ -108,16 +111,17 @@ def try_candidate(
     few, outcomes = features.iloc[rows], y_true.iloc[rows]
     given = few.copy(deep=True), outcomes.copy(deep=True)
     fitted = clone(candidate).fit(*given)
-    predicted = np.asarray(fitted.predict_proba(given[0]) if is_classes else fitted.predict(given[0]))
+    predict = fitted.predict_proba if is_classes else fitted.predict
+    predicted = np.asarray(predict(given[0]))
     if not given[0].equals(few) or not given[1].equals(outcomes):
         raise ModelError("it changes the rows that it is given: work on a copy")
     wanted = (len(few), outcomes.nunique()) if is_classes else (len(few),)
-    if predicted.shape != wanted or predicted.dtype.kind not in "fiu":
-        raise ModelError(f"its predictions are {predicted.dtype} of shape {predicted.shape}, not numbers of {wanted}")
-    if not np.isfinite(predicted).all():
-        raise ModelError("some of its predictions are missing or infinite")
-    if foreign := find_untrusted(fitted, own=list_trusted_types(trusted)):
-        shown = ", ".join(f'"{write_import_path(kind)}"' for kind in foreign)
+    check_output(predicted, wanted)
+    again = check_output(predict(few.iloc[::-2]), (len(few.iloc[::-2]), *wanted[1:]))
+    is_same = np.isclose(predicted[::-2], again, rtol=1e-6, atol=1e-9 * max(1.0, float(np.abs(predicted).max())))
+    if is_same.mean() < FEWEST_SAME:
         raise ModelError(
-            f"it cannot be saved: it holds types that are not trusted: add {shown} to {PLACE} if you trust them"
+            "it predicts other values for the same rows without the other rows: it is random, or looks at other rows"
         )
+    if foreign := find_untrusted(fitted, own=list_trusted_types(trusted)):
+        raise ModelError(f"it cannot be saved: {describe_untrusted(foreign)}")

@@ -5,6 +5,7 @@ the earlier run is then downloaded from its artifacts in MLflow.
 """
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from labkit import paths
@@ -20,10 +21,15 @@ from labkit.run.reports import index
 from labkit.storage.atomic import copy_file
 
 
-def restore_pages(params: Params) -> list[str]:
+def restore_pages(params: Params, *, stages: Collection[str] | None = None) -> list[str]:
     """Replace the pages that do not belong to the current data, and return the stages that have no page.
 
     A page of another run is removed even if the right one cannot be found: no page is better than a wrong one.
+
+    Parameters
+    ----------
+    stages
+        Only the pages of these, e.g. because the data of the others are stale; by default all.
     """
     folder = paths.find_reports_dir(params.experiment)
     records, without = load_records(folder), []
@@ -31,7 +37,7 @@ def restore_pages(params: Params) -> list[str]:
     for path in list_notebooks(params.experiment):
         stage = find_stage(path)
         declared = load_declarations(params.experiment).get(stage)
-        if declared is None:
+        if declared is None or (stages is not None and stage not in stages):
             continue
         digests = compute_outputs(paths.find_data_dir(params.experiment), declared.outputs)
         digest = compute_code_digest(path, params, stage=stage, checkout=checkout)
