@@ -175,3 +175,13 @@ def test_named_module_and_what_it_imports_is_code_of_the_stages_that_use_it(writ
     assert {name for name, digest in compute("training").items() if digest != before[name]} == {
         "lib/churn_own/other.py"
     }
+
+
+def test_package_with_the_name_of_another_module_is_named(write, tmp_path: Path) -> None:
+    write("")
+    folder = paths.find_library_dir() / "statistics"
+    folder.mkdir()
+    (folder / "models.py").write_text("def make(): ...\n")
+    message = r"lib/statistics has the name of another module, .*statistics\.py: rename it, e\.g\. own_statistics"
+    with pytest.raises(ParamsError, match=message):
+        resolve_callable("statistics.models:make", where=WHERE)

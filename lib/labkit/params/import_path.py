@@ -100,6 +100,11 @@ def import_own(module: str, *, where: str) -> Any:
         missing = str(error.name)
         if module == missing or module.startswith(f"{missing}."):
             own, top = list_own_modules(), module.partition(".")[0]
+            if module in own and top in sys.modules:
+                known = getattr(sys.modules[top], "__file__", None) or "a part of Python"
+                raise ParamsError(
+                    f"{where}: lib/{top} has the name of another module, {known}: rename it, e.g. own_{top}"
+                ) from error
             is_own = any(one.partition(".")[0] == top for one in own)
             near = name_nearest(module, own) if is_own else f"`uv pip install {top}`, or correct the name"
             raise ParamsError(f"{where}: there is no module {module} in lib/ or installed: {near}") from error
