@@ -204,6 +204,8 @@ def test_true_values_are_compared_with_the_holdout(root: Path, params: Params) -
     page = root / "reports" / NAME / "monitoring.html"
     shown = " ".join(page.read_text().split())
     groups = shown[shown.index('<h2 id="Groups">') :]
+    assert '<th scope="row" class="name">a ≥ 0.979</th>' in groups
+    assert "Holdout rows are those whose losses the release has; the table above" in groups
     assert groups.index("(current rows: 700 rows) and 0.") < groups.index("a ≥ 0.979") < groups.index('<h2 id="What')
     assert "</td><td>larger</td></tr>" in groups
     assert "They are compared with the holdout; intervals resample 700 rows. The rows have no times, so" in shown

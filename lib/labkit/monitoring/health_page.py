@@ -17,7 +17,7 @@ from labkit.monitoring.window_counts import Windows
 from labkit.run.reports import render
 from labkit.run.reports.index import list_page_links
 from labkit.run.reports.line_plot import LinePlot, Series
-from labkit.units import format_count, format_difference, format_number
+from labkit.units import format_alike, format_count, format_difference, format_number
 
 PAGE = "monitoring.html"
 MOST_CHECKS = 20
@@ -57,6 +57,7 @@ def write_health(checked: Checked) -> Path:
         most_groups=MOST_GROUPS,
         show=show_number,
         differ=format_difference,
+        align=format_alike,
         span=show_span,
         neighbours=list_page_links(path.parent),
     )
