@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,8 @@ from tests.git import call_git
 from tests.members import make_members, write_members
 
 Capture = pytest.CaptureFixture[str]
+NOBODY = 65534
+"""User without rights on Linux."""
 
 
 def init(*arguments: object) -> int:
@@ -320,13 +324,26 @@ def test_without_git_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    (tmp_path / "locked").mkdir()
-    (tmp_path / "locked").chmod(0o500)
-    with pytest.raises(ParamsError, match="locked: no permission to write there: name another folder"):
-        create_project(tmp_path / "locked" / "mine")
+@contextmanager
+def be_an_ordinary_user() -> Iterator[None]:
+    """Give up the rights of root, who may write everywhere, for the time of the block."""
+    before = os.getresuid()
+    if before[1] == 0:
+        os.setresuid(NOBODY, NOBODY, -1)
+    try:
+        yield
+    finally:
+        os.setresuid(*before)
+
+
+def test_a_folder_that_cannot_be_written_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # others cannot enter those of pytest
+        locked = Path(folder, "locked")
+        locked.mkdir(mode=0o555)
+        Path(folder).chmod(0o755)
+        with be_an_ordinary_user(), pytest.raises(ParamsError, match="locked: no permission to write there: name ano"):
+            create_project(locked / "mine")
+        assert list(locked.iterdir()) == []
 
 
 def test_names_that_are_free_pass() -> None:
