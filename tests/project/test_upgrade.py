@@ -133,6 +133,14 @@ def test_what_both_changed_is_a_conflict(project: Path, capsys: Capture) -> None
     assert makefile.index(":= always") < makefile.index("=======") < makefile.index(":= 1\n")
     merged = nbformat.read(project / "notebooks/04_training.conflict.ipynb", as_version=4)
     assert [cell for cell in merged.cells if "<<<<<<<" in cell.source and '"mine"' in cell.source]
+    commit_all(project)
+    assert call(cli, ["upgrade"]) == 1, "as long as the merged notebook is there"
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        f"project: labkit {NEW}, from an earlier upgrade\n  notebooks/04_training.conflict.ipynb has"
+    )
+    (project / "notebooks/04_training.conflict.ipynb").unlink()
+    assert call(cli, ["upgrade"]) == 0
 
 
 def test_new_notebook_whose_name_is_taken_is_written_beside(project: Path, capsys: Capture) -> None:

@@ -190,6 +190,10 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         add("08_more.ipynb", reads="`segmnts`"),
         f"{PLACE}reads `segmnts`, which no stage writes: did you mean 'segments'?",
     ),
+    "no backticks": (
+        add("08_more.ipynb", reads="`contract`, clean_training"),
+        f"{PLACE}clean_training is not in backticks: write `clean_training`, or leave it out",
+    ),
     "later stage": (
         add("08_more.ipynb", reads="`late`"),
         f"{PLACE}reads `late`, which 10_late.ipynb writes later: give this notebook a higher number",

@@ -128,11 +128,12 @@ def show_project(project: "ProjectUpgrade", *, is_dry: bool) -> None:
     """Show the result of the upgrade of a project, and what to do next."""
     from labkit.project.upgrade import BESIDE
 
-    if not project.changed:
+    if not (project.changed or project.conflicts or project.beside):
         echo(f"project: up to date with labkit {project.after}")
         return
-    echo(f"project: labkit {project.before} to {project.after}{' (nothing was written)' if is_dry else ''}")
-    for path in project.changed:
+    step = f"{project.before} to {project.after}" if project.changed else f"{project.after}, from an earlier upgrade"
+    echo(f"project: labkit {step}{' (nothing was written)' if is_dry else ''}")
+    for path in project.changed or project.conflicts:
         echo(f"  {make_printable(path)}{' has conflicts' if path in project.conflicts else ''}")
     if project.conflicts and not is_dry:
         echo("  resolve what is between <<<<<<< and >>>>>>>, and move each .conflict.ipynb over its notebook")

@@ -81,7 +81,7 @@ def upgrade_project(*, is_dry: bool = False) -> ProjectUpgrade:
         raise ParamsError(f"{fault.found}: {fault.remedy}")
     old, new = load_old_package(root / WHEELS / name_labkit_wheel(before)), load_package()
     if old == new and before == after:
-        return ProjectUpgrade(before, after)
+        return ProjectUpgrade(before, after, conflicts=list_left(root, CONFLICT), beside=list_left(root, BESIDE))
     if uncommitted := list_changed(root):
         listed = list_briefly([make_printable(path) for path in uncommitted], most=5)
         raise ParamsError(f"uncommitted changes: {listed}: commit or stash them first, so that git shows the upgrade")
@@ -101,6 +101,11 @@ def upgrade_project(*, is_dry: bool = False) -> ProjectUpgrade:
         changed = list_changed(folder)
     marked, beside = ([f"notebooks/{name}" for name in notebooks if name.endswith(one)] for one in (CONFLICT, BESIDE))
     return ProjectUpgrade(before, after, tuple(changed), tuple(sorted([*unmerged, *marked])), tuple(beside))
+
+
+def list_left(root: Path, ending: str) -> tuple[str, ...]:
+    """Return the notebooks of an earlier upgrade that the user has not dealt with, relative to the project."""
+    return tuple(path.relative_to(root).as_posix() for path in sorted((root / "notebooks").glob(f"*{ending}")))
 
 
 def list_changed(folder: Path) -> list[str]:

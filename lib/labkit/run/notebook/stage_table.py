@@ -28,6 +28,7 @@ from labkit.run.notebook_files import find_stage, list_notebooks
 EXPERIMENT = "experiment"
 HEADER = re.compile(r"\|\s*reads\s*\|\s*writes\s*\|\s*parameters\s*\|")
 QUOTED = re.compile(r"`([^`]+)`")
+BARE = re.compile(r"\w[\w./]*")
 FILE = re.compile(r"([a-z][a-z0-9_]*)\.(parquet|json)")
 KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "list": list}
 FORM = "| reads | writes | parameters |"
@@ -117,6 +118,11 @@ def read_table(notebook: Any, shown: str) -> tuple[tuple[str, ...], tuple[str, .
                 raise ParamsError(f"{where} {number + 2}: write `|---|---|---|` below the table's header")
             rows = [row.split("|")[1:4] for row in takewhile(lambda row: row.startswith("|"), lines[number + 2 :])]
             columns = [" ".join(column) for column in zip_longest(*rows, ["", "", ""], fillvalue="")]
+            for column in columns:
+                if bare := BARE.search(QUOTED.sub("", column)):
+                    raise ParamsError(
+                        f"{where} {number + 3}: {bare[0]} is not in backticks: write `{bare[0]}`, or leave it out"
+                    )
             reads, writes, parameters = (tuple(QUOTED.findall(column)) for column in columns)
             return reads, writes, parameters, f"{where} {number + 3}"
     raise ParamsError(
