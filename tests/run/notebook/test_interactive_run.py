@@ -40,7 +40,8 @@ def execute(kernel: Kernel, cell_id: str, source: str) -> str:
     while True:
         got = kernel.client.get_iopub_msg(timeout=60)
         if got["parent_header"].get("msg_id") == message["header"]["msg_id"]:
-            printed.append(got["content"].get("text", ""))
+            content = got["content"]
+            printed.append(content.get("text") or content.get("data", {}).get("text/plain", ""))
             if got["content"].get("execution_state") == "idle":
                 return "".join(printed)
 
@@ -52,7 +53,9 @@ def test_work_by_hand_is_recorded_and_hidden_state_is_named(root: Path, monkeypa
     kernel = Kernel(root / "notebooks")
     try:
         execute(kernel, "id-1", START)
-        assert "it is not a run of the pipeline" in execute(kernel, "id-2", "step.track()")
+        printed = execute(kernel, "id-2", "step.track()")
+        assert "it is not a run of the pipeline" in printed
+        assert "InteractiveRun('diabetes-" in printed, "not its address in memory"
         execute(kernel, "deleted", "gone = 1")
         execute(kernel, "id-5", "print(0)")
         execute(kernel, "id-3", f"x = 1  # {TOKEN}")

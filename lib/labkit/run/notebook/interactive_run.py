@@ -76,6 +76,9 @@ class InteractiveRun:
         shell.events.register("post_run_cell", self.end_cell)
         atexit.register(self.stop_quietly)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.entry.run!r})"
+
     def write(self, kind: str, count: int, cell_id: str | None, source: str, **more: Any) -> None:
         """Append an event to the file of executions; a full disk must not fail the user's cell."""
         line = {"kind": kind, "count": count, "cell_id": cell_id or "", "source": self.mask.clean_text(source), **more}
