@@ -19,7 +19,7 @@ from labkit.params.experiment import Params
 from labkit.params.load import load_params
 from labkit.params.override import apply_overrides
 from labkit.run.notebook.result import Execution, Failure
-from labkit.run.pipeline.stage_run import make_error
+from labkit.run.pipeline.stage_error import make_error
 from labkit.run.records.champion_moves import load_champion
 from labkit.stages.recipe import compute_recipe_digest
 from labkit.storage.append import append_line

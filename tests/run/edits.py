@@ -650,6 +650,12 @@ UNTRACEABLE = [
         warning="It starts worker processes",
     ),
     data(
+        "what a process of a fork server reads",
+        "import multiprocessing\nfrom work import read\nprocess = multiprocessing.get_context('forkserver').Process(target=read)\nprocess.start(); process.join()",
+        {"notebooks/work.py": "def read():\n    open('ra%s' % 'tes.csv').read()", **RATES},
+        warning="It starts worker processes",
+    ),
+    data(
         "file outside of the checkout",
         "from pathlib import Path\nPath('../../outside.csv').read_text()",
         {"../outside.csv": "1"},

@@ -11,7 +11,7 @@ from labkit.run.fingerprint.fingerprint_file import (
     load_fingerprint,
     write_if_new,
 )
-from labkit.run.pipeline.stage_run import check_finished, load_log
+from labkit.run.notebook.step_log import check_finished, load_log
 from labkit.run.records.stage_record import StageRecord, load_records, save_record
 from labkit.secrets.redaction import Mask
 

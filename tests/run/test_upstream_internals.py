@@ -5,7 +5,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import current_process, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def test_instances_have_the_attributes(repo: Repo, tmp_path: Path) -> None:
         "Output": stage.outs[0],
         "ParamsDependency": stage.deps[0],
         "SqlAlchemyStore": store,
+        "BaseProcess": current_process(),
         "ForkServer": forkserver._forkserver,  # type: ignore[attr-defined]
         "ResourceTracker": resource_tracker._resource_tracker,  # type: ignore[attr-defined]
     }

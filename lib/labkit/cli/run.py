@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--jobs", "n_jobs", type=click.IntRange(1), metavar="N", help="Experiments at a time; by default, as many as cores."
 )
+@click.option("--resume", is_flag=True, help="Continue a failed stage at the cell that failed.")
 @click.option("--cold", is_flag=True, help="Start ordinary kernels, without preloaded imports.")
 @click.option("--no-wait", is_flag=True, help="Fail if another run of the experiment is under way.")
 @click.option("--locked", is_flag=True, help="Fail if the packages differ from requirements.lock.")
@@ -50,12 +51,16 @@ def run(experiments: tuple[str, ...], *, n_jobs: int | None, is_json: bool, **op
     labkit run diabetes
     labkit run diabetes -S training.folds=10       change a parameter in the file
     labkit run diabetes --until training --force eda
+    labkit run diabetes --resume                   continue at the cell that failed
     labkit run breast_cancer --sample 200          a quick trial, in scratch
     labkit run diabetes --json > run.json          progress goes to stderr
     labkit run diabetes breast_cancer --jobs 2     two experiments at a time
     """
     if options["sample"] and options["force"]:
         raise click.UsageError("--sample runs every stage: leave out --force")
+    for name in ("sample", "force", "cold"):
+        if options["resume"] and options[name]:
+            raise click.UsageError(f"--{name} runs from the first cell: leave out --{name} or --resume")
     if len(experiments) > 1:
         run_several(experiments, n_jobs=n_jobs, is_json=is_json, **options)
         return
@@ -126,10 +131,9 @@ def run_stages(
     force: str | None,
     sample: int | None,
     cold: bool,
-    no_wait: bool,
-    locked: bool,
+    **flags: bool,
 ) -> "list[Line]":
-    """Run what `labkit run` was asked for; parameters as its options."""
+    """Run what `labkit run` was asked for; parameters and flags as its options."""
     from labkit.params.load import load_file
     from labkit.params.override import override_file
 
@@ -145,7 +149,14 @@ def run_stages(
         from labkit.run.pipeline.experiment_run import RunRequest, run_experiment
         from labkit.run.pipeline.sample_run import run_sample
 
-        request = RunRequest(until, force, is_waiting=not no_wait, is_locked=locked, settings=settings)
+        request = RunRequest(
+            until,
+            force,
+            is_waiting=not flags["no_wait"],
+            is_locked=flags["locked"],
+            settings=settings,
+            is_resumed=flags["resume"],
+        )
         how: dict[str, Any] = {"plain": builtin.PLAIN_STAGES, "progress": Progress(), "kernels": kernels}
         if sample:
             return list(run_sample(experiment, rows=sample, request=request, **how))

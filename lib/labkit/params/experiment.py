@@ -181,6 +181,11 @@ class TimeLimits(Section):
 
     cell_seconds: float = Field(3600, gt=0, description="longest run of one cell, in seconds")
     stage_seconds: float = Field(4 * 3600, gt=0, description="longest run of one stage, in seconds")
+    checkpoint_seconds: float | None = Field(
+        10,
+        ge=0,
+        description="seconds that cells run before the kernel's state is kept for `labkit run --resume`; null: never",
+    )
 
 
 class Params(Section):

@@ -13,6 +13,8 @@ LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_
 USED_FILES = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 CACHE_NAMES = ("inactive_file", "total_inactive_file")
 GIGABYTE = 1024**3
+PENDING_NAME, KEPT_NAME = "labkit-pending", "labkit-kept"
+"""Names of the process of a checkpoint of a kernel: while the kernel works, and when it is kept after a failure."""
 
 
 @dataclass
@@ -37,7 +39,10 @@ class Gauge:
 
 
 def measure_memory(pid: int) -> int:
-    """Return the memory of a process and its children in bytes, 0 if it has ended."""
+    """Return the memory of a process and its children in bytes, 0 if it has ended.
+
+    A checkpoint of a kernel does not count: it shares its memory with the kernel, and gives it back when that ends.
+    """
     try:
         process = psutil.Process(pid)
         family = process.children(recursive=True)
@@ -46,6 +51,8 @@ def measure_memory(pid: int) -> int:
         return 0
     for child in family:
         try:
+            if child.name() in (PENDING_NAME, KEPT_NAME):
+                continue
             taken = child.memory_info()
         except psutil.Error:
             continue

@@ -94,6 +94,8 @@ INTERNALS = (
     Internal("multiprocessing.resource_tracker:_resource_tracker", "ending what the fork server started"),
     Internal("multiprocessing.resource_tracker:ResourceTracker", "ending it", (), ("_pid",)),
     Internal("multiprocessing.resource_tracker:ResourceTracker._stop", "ending it"),
+    Internal("multiprocessing.process:BaseProcess", "where the fork server has its socket", (), ("_config",)),
+    Internal("multiprocessing.util:get_temp_dir", "where the fork server has its socket"),
     Internal("multiprocessing.reduction:ForkingPickler.dumps", "pickling what a process fits", ("obj",)),
     Internal("multiprocessing.reduction:ForkingPickler", "pickling what a process fits"),
     Internal("multiprocessing.context:ForkServerContext", "a type"),

@@ -19,11 +19,11 @@ def make_bare(root: Path) -> Path:
 
 
 class Kernel:
-    """A kernel of the server with a client."""
+    """A kernel of the server with a client; options are those that its start takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.manager = KernelManager(kernel_name="python3", kernel_spec_manager=make_kernel_specs())
-        self.manager.start_kernel(cwd=str(folder))
+        self.manager.start_kernel(cwd=str(folder), **options)
         self.client: BlockingKernelClient = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)

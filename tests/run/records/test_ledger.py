@@ -228,6 +228,19 @@ while True:
 """
 
 
+@pytest.mark.parametrize("resumed", [{"run": "first", "folder": "first", "cell": 5}, {"folder": "first"}])
+def test_run_that_goes_on_in_the_folder_of_an_earlier_one_keeps_it(root: Path, resumed: dict[str, object]) -> None:
+    ledger.append("start", **make_start("first"))
+    work = root / ".labkit" / "work"
+    with ledger.open_entry("mine", "eda", facts={}) as entry:
+        entry.note_resumed(resumed)
+        (work / "first").mkdir(parents=True)
+        recovery.remove_unfinished([])
+        assert [path.name for path in work.iterdir()] == ["first"]
+    recovery.remove_unfinished([])
+    assert list(work.iterdir()) == []
+
+
 def test_folders_that_others_make_and_remove_meanwhile_do_not_end_the_sweep(root: Path) -> None:
     for folder in (".labkit/work", "data/other", "mlruns/1/gone/artifacts"):
         (root / folder).mkdir(parents=True)

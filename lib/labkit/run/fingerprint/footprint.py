@@ -72,7 +72,9 @@ class Footprint:
     declared_paths, declared_variables
         What `step.depends_on` was given.
     written
-        Files that the kernel wrote.
+        Files of the checkout that the kernel wrote.
+    changes
+        Files and folders anywhere that the kernel made, wrote, moved or removed, without those of its own run.
     began
         When recording began, in seconds since the epoch; None if nothing was recorded.
     """
@@ -89,6 +91,7 @@ class Footprint:
     declared_paths: tuple[str, ...] = ()
     declared_variables: tuple[str, ...] = ()
     written: frozenset[str] = frozenset()
+    changes: tuple[str, ...] = ()
     began: float | None = None
 
     @property
@@ -179,6 +182,7 @@ def make_footprint(notes: Iterable[Mapping[str, Any]]) -> Footprint:
         declared_paths=collect("declared", "path"),
         declared_variables=collect("declared", "variable"),
         written=frozenset(collect("write", "path")),
+        changes=collect("change", "path"),
         began=next((float(note["at"]) for note in notes if note["kind"] == "begin"), None),
     )
 

@@ -24,8 +24,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,7 +40,7 @@ LONGEST_FLUSH_SECONDS = 2
 class KernelRequest:
     """A client's request: the kernel's command line, folder, environment and files, and the connection to reply on.
 
-    An empty request asks for the server's state.
+    A request without a command line asks for the server's state. `alive` closes when the server ends.
     """
 
     files: list[int]
@@ -47,6 +48,7 @@ class KernelRequest:
     argv: list[str] = field(default_factory=list)
     cwd: str = ""
     env: dict[str, str] = field(default_factory=dict)
+    alive: int = -1
 
 
 class Server:
@@ -59,10 +61,12 @@ class Server:
     owner
         File descriptor that closes when the process that started this one ends; None if the server has no owner.
     idle_seconds
-        Time without a kernel after which the server ends.
+        Time without a kernel after which the server ends; None: it does not.
     """
 
-    def __init__(self, address: Path, *, listener: socket.socket, owner: int | None, idle_seconds: float) -> None:
+    def __init__(
+        self, address: Path, *, listener: socket.socket, owner: int | None, idle_seconds: float | None
+    ) -> None:
         self.address, self.listener, self.owner, self.idle_seconds = address, listener, owner, idle_seconds
         self.pid = os.getpid()
         # Keepers hold the reading end: it closes when this process ends, in whatever way.
@@ -95,7 +99,7 @@ class Server:
             self.listener.close()
             for file in (self.alive_here, *self.keepers):
                 os.close(file)
-            return keep(connection, self.alive)
+            return keep(connection, self.alive, self.describe)
         connection.close()
         watched = os.pidfd_open(pid)
         self.keepers[watched] = pid
@@ -109,6 +113,10 @@ class Server:
         os.waitpid(self.keepers.pop(watched), 0)
         process_tree.end_descendants(frozenset(self.keepers.values()))
 
+    def describe(self, request: KernelRequest) -> dict[str, Any]:
+        """Return the state of the server."""
+        return {"modules": len(sys.modules)}
+
     def close(self) -> None:
         """Kill every kernel and remove the socket with its folder."""
         if os.getpid() == self.pid:
@@ -121,14 +129,16 @@ class Server:
                 self.address.parent.rmdir()
 
 
-def keep(connection: socket.socket, server_alive: int) -> KernelRequest:
+def keep(
+    connection: socket.socket, server_alive: int, describe: Callable[[KernelRequest], dict[str, Any]]
+) -> KernelRequest:
     """Act as the keeper of one kernel: start it, watch it, and clean up after it. Returns in the kernel only."""
     try:
         os.setsid()
         process_tree.adopt_orphans()
         request = read_request(connection)
         if not request.argv:
-            send(connection, pid=os.getppid(), modules=len(sys.modules))
+            send(connection, pid=os.getppid(), **describe(request))
             os._exit(0)
         keeper = os.getpid()
         kernel = os.fork()
@@ -138,8 +148,7 @@ def keep(connection: socket.socket, server_alive: int) -> KernelRequest:
         os._exit(1)
     if kernel == 0:
         process_tree.die_with(keeper)
-        os.close(server_alive)
-        return request
+        return replace(request, alive=server_alive)
     with suppress(OSError):
         for file in request.files:
             os.close(file)
@@ -235,6 +244,9 @@ def run_kernel(request: KernelRequest) -> None:
     """Run ipykernel's own application with the arguments of the kernel's command line until it ends."""
     from ipykernel.kernelapp import IPKernelApp
 
+    # Only now, because it was unloaded: this is the version that the checkout has.
+    from labkit.run.kernels.checkpoint import Checkpoints
+
     # As behind `python -X… -m ipykernel_launcher`.
     launcher = importlib.util.find_spec("ipykernel_launcher")
     sys.argv = [str(launcher and launcher.origin), *request.argv[request.argv.index("ipykernel_launcher") + 1 :]]
@@ -248,6 +260,12 @@ def run_kernel(request: KernelRequest) -> None:
         os._exit(1)
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].install_repl_displayhook()
+    Checkpoints(application, alive=request.alive, environment=request.env)
+    serve_kernel(application, request)
+
+
+def serve_kernel(application: Any, request: KernelRequest) -> NoReturn:
+    """Report that the kernel is ready and serve it until it ends."""
     send(request.connection, ready=True)
     request.connection.close()
     application.start()

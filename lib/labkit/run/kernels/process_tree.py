@@ -15,8 +15,11 @@ from functools import cache
 
 import psutil
 
+from labkit.run.memory import KEPT_NAME
+
 # Numbers of prctl(2).
 SET_PARENT_DEATH_SIGNAL = 1
+SET_NAME = 15
 SET_CHILD_SUBREAPER = 36
 
 KILL_PAUSE_SECONDS = 0.01
@@ -47,6 +50,20 @@ def outlive_parent() -> None:
     call_prctl(SET_PARENT_DEATH_SIGNAL, 0)
 
 
+def set_name(name: str) -> None:
+    """Name this process, in at most 15 bytes, for itself and for lists of processes."""
+    if is_supported():
+        find_prctl()(SET_NAME, name.encode(), 0, 0, 0)
+
+
+def get_name(pid: int) -> str:
+    """Return the name of a process, empty if it has ended."""
+    try:
+        return str(psutil.Process(pid).name())
+    except psutil.Error:
+        return ""
+
+
 def make_tie() -> Callable[[], None] | None:
     """Return a `preexec_fn` that makes a child die with this process, None if it might die too early.
 
@@ -73,7 +90,7 @@ def call_prctl(option: int, value: int) -> bool:
 
 
 def end_descendants(spared: frozenset[int] = frozenset()) -> int:
-    """Kill every descendant of this process, in whatever session, and wait until none is left.
+    """Kill every descendant of this process, in whatever session, and wait until none is left but kept checkpoints.
 
     One pass is not enough: a process may start another one while it is being killed, and orphans are adopted only after
     their parents have ended.
@@ -103,7 +120,7 @@ def end_descendants(spared: frozenset[int] = frozenset()) -> int:
 
 
 def list_descendants(spared: frozenset[int] = frozenset()) -> list[psutil.Process]:
-    """Return every running descendant of this process, without the spared ones and their descendants."""
+    """Return every running descendant of this process, without the spared ones, checkpoints and their descendants."""
     try:
         children = [child for child in psutil.Process().children() if child.pid not in spared]
     except psutil.NoSuchProcess:
@@ -112,10 +129,22 @@ def list_descendants(spared: frozenset[int] = frozenset()) -> list[psutil.Proces
     for child in children:
         if reap(child.pid):
             continue
-        try:
-            found += [child, *child.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            continue
+        found += list_family(child)
+    return found
+
+
+def list_family(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and those below it, without kept checkpoints and their descendants."""
+    found, kept = [], set()
+    try:
+        # Parents come before their children.
+        for one in (process, *process.children(recursive=True)):
+            if one.name() == KEPT_NAME or one.ppid() in kept:
+                kept.add(one.pid)
+            else:
+                found.append(one)
+    except psutil.NoSuchProcess:
+        return found
     return found
 
 

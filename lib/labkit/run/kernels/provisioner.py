@@ -120,9 +120,12 @@ class WarmProvisioner(LocalProvisioner):
 
     folder: Path | None = None
     process: Any = None
+    checkpoint: Path | None = None
+    """Address of the checkpoint to continue, in the place of a new kernel."""
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Put the kernel's sockets into a private folder: TCP ports race under load and are open to any local user."""
+        self.checkpoint = kwargs.pop("checkpoint", None)
         if process_tree.is_supported() and self.folder is None and self.parent is not None:
             self.folder = socket_dirs.make_folder()
             manager = self.parent
@@ -137,7 +140,7 @@ class WarmProvisioner(LocalProvisioner):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # A listening socket accepts at once, however long its process is busy with imports.
-            connection.connect(str(find_address()))
+            connection.connect(str(self.checkpoint or find_address()))
             self.process = await asyncio.to_thread(self.ask_server, connection, cmd, kwargs)
         except asyncio.CancelledError:
             # Cancelling waits for the thread, which waits for a reply. The keeper also notices the closed connection.
@@ -146,6 +149,8 @@ class WarmProvisioner(LocalProvisioner):
             raise
         except (OSError, ValueError, LabkitError) as error:
             connection.close()
+            if self.checkpoint:
+                raise LabkitError(f"the kernel could not be continued ({error})") from error
             self.log.warning("labkit: no warm kernel (%s); starting an ordinary one", error)
         else:
             self.pid, self.pgid, self.cwd = self.process.pid, None, kwargs.get("cwd")

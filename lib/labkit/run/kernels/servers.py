@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from labkit.storage.append import open_log
 
 IDLE_SECONDS = 30 * 60
 """Time without a kernel after which a server without an owner ends."""
+KEPT_SECONDS = 60 * 60
+"""How long the checkpoint of a failed stage waits to be continued."""
 LONGEST_START_SECONDS = 120
 SERVER_STOP_SECONDS = 5
 MOST_QUEUED = 64
@@ -125,13 +127,21 @@ def keep_server(*, seconds: float = LONGEST_START_SECONDS) -> dict[str, Any]:
     return state
 
 
-def ask_state(address: Path, *, seconds: float) -> dict[str, Any] | None:
-    """Return the state of a server, `pid` and `modules`, or None if it does not run or is still importing."""
+def ask_state(address: Path, *, seconds: float, environment: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+    """Return the state of a server, or None if it does not run or is still importing.
+
+    Parameters
+    ----------
+    environment
+        The environment that a kernel would get. The state of a checkpoint has a list `changed` of the variables that
+        differ from its own.
+    """
+    request = {} if environment is None else {"env": dict(environment)}
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(seconds)
             connection.connect(str(address))
-            connection.sendall(b"{}\n")
+            connection.sendall(json.dumps(request).encode() + b"\n")
             state: dict[str, Any] = json.loads(connection.makefile().readline())
     except (OSError, ValueError):
         return None

@@ -20,6 +20,7 @@ from labkit.errors import StageError
 from labkit.params.experiment import TimeLimits
 from labkit.run.cell_states import CellState
 from labkit.run.memory import Gauge
+from labkit.run.notebook.checkpoints import Checkpointer
 from labkit.run.notebook.output_limit import MOST_OF_CELL, MOST_OF_NOTEBOOK, Excerpt, OutputLimit
 from labkit.run.notebook.result import number_cells, strip_colours
 from labkit.run.notebook.step import OUTPUTS_NAME
@@ -37,7 +38,7 @@ MEMORY_HINT = "try fewer rows (--sample), fewer columns or a smaller model"
 
 @dataclass
 class Live:
-    """Where the output and memory use of a running notebook are shown.
+    """What goes on beside the cells of a running notebook.
 
     Attributes
     ----------
@@ -45,10 +46,13 @@ class Live:
         Receives each cell's heading and output at once.
     on_memory
         Called repeatedly with the bytes of memory that the kernel and its descendants use.
+    checkpointer
+        Keeps the state before a cell that fails, or holds the state to continue from; None: neither.
     """
 
     log: TextIO | None = None
     on_memory: Callable[[int], None] = lambda _: None
+    checkpointer: Checkpointer | None = None
 
 
 @dataclass
@@ -63,6 +67,8 @@ class RunningNotebook:
         For each cell, including the injected parameters.
     error
         Name and message of the exception that a cell raised.
+    checkpointer
+        Takes checkpoints of the kernel, and holds the one to continue from.
     """
 
     on_cell: CellCallback
@@ -71,6 +77,7 @@ class RunningNotebook:
     live: Live
     mask: Mask
     raw: BinaryIO
+    checkpointer: Checkpointer
     started: float = field(default_factory=time.monotonic)
     states: list[CellState] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)

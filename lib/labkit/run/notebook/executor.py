@@ -25,6 +25,7 @@ from labkit.params.experiment import TimeLimits
 from labkit.run.cell_states import CellState
 from labkit.run.kernels.provisioner import make_kernel_specs
 from labkit.run.memory import SAMPLING_SECONDS
+from labkit.run.notebook.checkpoints import Checkpointer, restore_cells
 from labkit.run.notebook.event_loop import run_coroutine
 from labkit.run.notebook.execution import (
     CellCallback,
@@ -45,6 +46,7 @@ from labkit.run.notebook.result import (
     add_error,
     describe_message,
     find_heading,
+    is_idle_after,
     make_failure,
     mark_cells,
     number_cells,
@@ -84,10 +86,11 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
         try:
             self.km = self.create_kernel_manager()
             self.km.kernel_spec_manager = make_kernel_specs()
-            streams = {"stdout": running.raw, "stderr": running.raw}
-            await self.async_start_new_kernel(env=dict(running.environment), **streams)
+            options: dict[str, Any] = {"stdout": running.raw, "stderr": running.raw, **running.checkpointer.options}
+            await self.async_start_new_kernel(env=dict(running.environment), **options)
             await self.connect()
-            for index in range(len(cells)):
+            for index in range(restore_cells(self, running.checkpointer.start, running), len(cells)):
+                await running.checkpointer.take(self, index)
                 if not await self.execute_one(index):
                     break
             # The only measurement of a stage that ends before the first sample.
@@ -100,6 +103,8 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             watch.cancel()
             if self.km is not None:
                 running.exit_code = await self.km.provisioner.poll() if self.km.has_kernel else None
+                if not {*running.states} <= {"finished", "not run"}:
+                    running.checkpointer.keep()
                 await asyncio.shield(self._async_cleanup_kernel())
         return self.nb
 
@@ -175,6 +180,7 @@ class StageClient(PapermillNotebookClient):  # type: ignore[misc]
             raise
         finally:
             running.states[index], running.seconds[index] = state, time.monotonic() - started
+            running.checkpointer.unsaved_seconds += running.seconds[index] * (cell.cell_type == "code")
             if cell.cell_type == "code":
                 self.close_cell(cell, index)
             self.nb_man.cell_complete(cell, cell_index=index)
@@ -266,7 +272,7 @@ def run_notebook(
     limits
         How long a cell and the whole notebook may take.
     live
-        Where output and memory use are shown meanwhile.
+        Where output and memory use are shown meanwhile, and checkpoints of the kernel.
     mask
         Removes secrets from the executed copy and the log.
 
@@ -283,7 +289,9 @@ def run_notebook(
         raise ParamsError(f"{executed.name}: a parameter holds a secret: the notebook gets it by step.secret")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     with open_raw() as raw:
-        running = RunningNotebook(on_cell, environment, limits or TimeLimits(), live or Live(), mask, raw)
+        live = live or Live()
+        checkpointer = live.checkpointer or Checkpointer(executed.parent, None)
+        running = RunningNotebook(on_cell, environment, limits or TimeLimits(), live, mask, raw, checkpointer)
         error = execute_source(source, executed, parameters, running)
         raw.seek(0)
         running.start_log()
@@ -389,8 +397,3 @@ def describe_end(running: RunningNotebook, error: BaseException | None) -> tuple
     if isinstance(error, DeadKernelError):
         return "DeadKernelError", describe_death(running, f"{error}".lower())
     return "SystemExit", f"a cell called sys.exit(): tag it `{ALLOW_EXIT}` if the notebook may end there"
-
-
-def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
-    """Return whether a message reports that the kernel has finished a request."""
-    return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"

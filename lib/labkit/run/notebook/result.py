@@ -127,6 +127,11 @@ def describe_message(message: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_idle_after(message: Mapping[str, Any], request: str) -> bool:
+    """Return whether a message reports that the kernel has finished a request."""
+    return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
+
+
 def find_failed_line(cell: nbformat.NotebookNode) -> str:
     """Return the source line that raised a cell's last error, as its traceback marks it."""
     for output in reversed(cell.get("outputs", [])):

@@ -54,6 +54,8 @@ class RunRequest:
         Raise an error if the installed packages differ from the lock file, instead of a warning.
     settings
         Params to set in the params file first, each `section.field=value`.
+    is_resumed
+        Continue a stage that failed at the cell that failed, where the result is the same.
     """
 
     until: str | None = None
@@ -61,6 +63,7 @@ class RunRequest:
     is_waiting: bool = True
     is_locked: bool = False
     settings: Sequence[str] = ()
+    is_resumed: bool = False
 
 
 def start_work(
@@ -146,6 +149,7 @@ def run_experiment(
     with run_lock.hold_experiment(experiment, report=progress.show, is_waiting=request.is_waiting) as has_waited:
         if write_settings(experiment, request.settings, progress) or has_waited:
             work = start_work(load_params(experiment), plain, progress, names=asked, kernels=kernels)
+        work.is_resumed = request.is_resumed
         return run_work(work, packages, until=until, force=force)
 
 

@@ -4,20 +4,21 @@ What happens inside the notebook: `labkit.run.notebook.step`. The order of stage
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from labkit import paths
-from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly, shorten
+from labkit.errors import LabkitError, LostStoreError, StageError, list_briefly
 from labkit.params.experiment import Params
 from labkit.params.override import describe_edit
 from labkit.paths import show_path
 from labkit.run.dvc_yaml import compute_key, load_declarations
 from labkit.run.fingerprint.observation import Observation, add_reads, keep_reads, observe
 from labkit.run.fingerprint.stage_key import compute_code_digest
+from labkit.run.notebook.checkpoints import Checkpointer
 from labkit.run.notebook.execution import Live
 from labkit.run.notebook.executor import run_notebook
 from labkit.run.notebook.parameters import make_parameters
@@ -25,38 +26,38 @@ from labkit.run.notebook.result import Execution, Failure
 from labkit.run.notebook.source import NotebookSource
 from labkit.run.notebook.stage_table import load_stage_section
 from labkit.run.notebook.step import LOG_NAME, OUTPUTS_NAME
-from labkit.run.notebook_files import find_stage
+from labkit.run.notebook.step_log import Log, check_finished, load_log
+from labkit.run.pipeline.kept_state import KeptState, discard_kept
+from labkit.run.pipeline.kernel_environment import make_kernel_environment
 from labkit.run.pipeline.outputs import place_outputs
 from labkit.run.pipeline.progress import Progress
+from labkit.run.pipeline.resume import Resume, find_kept, store_kept, take_work
 from labkit.run.pipeline.run_summary import make_sample_tags
+from labkit.run.pipeline.stage_error import make_error
 from labkit.run.pipeline.stage_page import find_pages_dir, find_title, list_parameters, publish_page
 from labkit.run.records import provenance, tracking
 from labkit.run.records.ledger import Entry
 from labkit.run.records.stage_record import PAGE_ENDINGS, StageRecord, compute_outputs, load_records, save_record
 from labkit.secrets.detection import check_files
 from labkit.secrets.redaction import Mask
-from labkit.storage import append, atomic
-from labkit.units import format_count, format_duration
-
-LONGEST_SOURCE_LINE = 160
-LONGEST_MESSAGE, LONGEST_OWN_MESSAGE = 300, 1500
-"""Characters of the first line of an error; the page has the rest. labkit's own errors end with what to do."""
-OF_TERMINAL = frozenset({"COLUMNS", "NO_COLOR", "PYTHONUNBUFFERED"})
-"""Variables that describe where this run prints: what a notebook writes must not depend on that."""
-NO_BRACKETS = str.maketrans("", "", "[]")
+from labkit.storage import append
+from labkit.units import format_count
 
 
 @dataclass(frozen=True)
-class Log:
-    """What a notebook reported through its step."""
+class RunKind:
+    """What kind of run a stage is part of.
 
-    metrics: dict[str, float]
-    children: list[dict[str, Any]]
-    headline: str
-    is_finished: bool
-    n_torn: int = 0
-    findings: Sequence[str] = ()
-    checks: Sequence[Mapping[str, str]] = ()
+    Attributes
+    ----------
+    sample_rows
+        Rows of a sample run, which reads and writes scratch; None for the pipeline.
+    resume
+        Continues a stage that failed, and keeps the state of one that fails; None: neither.
+    """
+
+    sample_rows: int | None = None
+    resume: Resume | None = None
 
 
 def run_notebook_stage(
@@ -68,7 +69,7 @@ def run_notebook_stage(
     entry: Entry,
     parent_id: str | None,
     mask: Mask,
-    sample_rows: int | None = None,
+    kind: RunKind = RunKind(),
 ) -> StageRecord:
     """Run one notebook stage and record how it ended, even after an error.
 
@@ -82,8 +83,8 @@ def run_notebook_stage(
         MLflow run of the pipeline run, or None for a stage run alone.
     mask
         Keeps secrets out of the records.
-    sample_rows
-        Rows of a sample run, which reads and writes scratch; None for the pipeline.
+    kind
+        Whether it is a sample run, and whether it may continue a stage that failed.
 
     Raises
     ------
@@ -94,16 +95,23 @@ def run_notebook_stage(
     LostStoreError
         MLflow could not record the run.
     """
+    resume, sample_rows = kind.resume, kind.sample_rows
     path, code = source.path, compute_code_digest(source.path, params, stage=stage)
     tags = {"labkit.stage": stage, "mlflow.source.name": show_path(path), **make_sample_tags(sample_rows)}
-    performance = Performance(stage, params, source, entry, mask, sample_rows, code)
+    before = resume.find(stage, params, source, entry.facts.get("inputs", {})) if resume else None
+    performance = Performance(stage, params, source, entry, mask, sample_rows, code, resume, before)
+    if before:
+        # Before its folder is there, which commands that clean up would remove.
+        entry.note_resumed(before.describe())
     try:
         with (
             tracking.open_run(params, stage, parent_id=parent_id, tags=tags, entry=entry) as record,
-            make_work_dir(entry.run) as work,
+            make_work_dir(before.folder if before else entry.run) as work,
         ):
             performance.execute(work, record, progress)
             done = performance.finish(work, record)
+            if resume:
+                resume.forget(params.experiment, stage)
             if untracked := performance.seen.untracked:
                 progress.show(f"warning: {stage}: its page lists the dependencies that are not tracked: {untracked[0]}")
             return done
@@ -130,27 +138,65 @@ class Performance:
     mask: Mask
     sample_rows: int | None
     code: str
+    resume: Resume | None = None
+    before: KeptState | None = None
     execution: Execution | None = None
     done: StageRecord | None = None
     seen: Observation = field(default_factory=Observation)
 
     def execute(self, work: Path, record: tracking.Record, progress: Progress) -> None:
-        """Execute the notebook in a work folder."""
+        """Execute the notebook in a work folder, from the first cell or from the one at which an earlier run failed."""
+        tracking.log_values(record.run_id, params=flatten_section(self.params, self.stage))
+        try:
+            self.execute_from(work, record, progress)
+        except LabkitError:
+            if self.before is None:
+                raise
+            progress.show(f"{self.stage} starts at its first cell: its kernel could not be continued.")
+            self.before = None
+            discard_kept(self.params.experiment)
+            shutil.rmtree(work)
+            work.mkdir()
+            # Commands that clean up must still spare the folder.
+            self.entry.note_resumed({"folder": work.name})
+            self.execute_from(work, record, progress)
+        assert self.execution
+        if self.before:
+            record.tags |= self.before.make_tags()
+        if self.execution.cut:
+            progress.show(f"warning: {self.stage}: {self.execution.cut}")
+
+    def execute_from(self, work: Path, record: tracking.Record, progress: Progress) -> None:
+        """Execute the notebook, after those cells that an earlier run has executed, if it continues one."""
         path, params = self.source.path, self.params
-        tracking.log_values(record.run_id, params=flatten_section(params, self.stage))
+        start = None
+        if self.before:
+            start = take_work(self.before, params.experiment)
+        least = params.limits.checkpoint_seconds if self.resume else None
+        self.checkpointer = Checkpointer(work, least, start)
         with open_page_log(params.experiment, path.stem, self.sample_rows) as log:
             self.execution = run_notebook(
                 self.source,
                 work / path.name,
                 parameters=make_parameters(params),
-                environment=make_kernel_environment(work, record.run_id, self.sample_rows),
+                environment=make_kernel_environment(work, run_id=record.run_id, sample_rows=self.sample_rows),
                 on_cell=progress.start_cell,
                 limits=params.limits,
-                live=Live(log, progress.show_memory),
+                live=Live(log, progress.show_memory, self.checkpointer),
                 mask=self.mask,
             )
-        if self.execution.cut:
-            progress.show(f"warning: {self.stage}: {self.execution.cut}")
+
+    def keep_state(self, work: Path) -> str:
+        """Keep the state before the cell that failed; return how to continue from it, empty if that is not possible."""
+        assert self.execution
+        if not self.resume or not self.execution.failure:
+            return ""
+        facts = {"run": self.entry.run, "inputs": self.entry.facts.get("inputs", {}), "before": self.before}
+        kept = find_kept(self.checkpointer, stage=self.stage, params=self.params, source=self.source, **facts)
+        store_kept(kept, self.params.experiment, work)
+        if kept.why_not:
+            self.checkpointer.discard()
+        return kept.advise(self.params.experiment)
 
     def finish(self, work: Path, record: tracking.Record) -> StageRecord:
         """Put the outputs in place if the notebook succeeded, publish the page, and raise the notebook's error."""
@@ -206,13 +252,15 @@ class Performance:
             part for part in (sample, self.mask.describe_redacted().capitalize(), execution.cut.capitalize()) if part
         )
         notes = [note, *self.seen.untracked] if note else list(self.seen.untracked)
+        if self.before:
+            notes = [self.before.note(), *notes]
         if path.parent != paths.find_notebooks_dir():
             notes = [f"The notebook that ran is this experiment's own: {show_path(path)}.", *notes]
         if refusal:
             reason = self.mask.clean_text(str(refusal))
             notes = [f"The notebook ran to its end, but nothing that it wrote is used: {reason}.", *notes]
         pages = publish_page(self.done, work / path.name, self.params, sample_rows=self.sample_rows, notes=notes)
-        self.conclude(record, pages, failure, refusal)
+        self.conclude(record, pages, failure, refusal, self.keep_state(work))
         return self.done
 
     def collect_digests(self) -> dict[str, Any]:
@@ -222,7 +270,7 @@ class Performance:
         return {"notebook": self.source.digest, "code": self.code, "lock": lock, "inputs": inputs}
 
     def conclude(
-        self, record: tracking.Record, pages: Path, failure: Failure | None, refusal: LabkitError | None
+        self, record: tracking.Record, pages: Path, failure: Failure | None, refusal: LabkitError | None, advice: str
     ) -> None:
         """Log the page to MLflow, and raise the error of the notebook or of its rejected outputs."""
         assert self.execution
@@ -235,11 +283,14 @@ class Performance:
             if not failure:
                 raise
         if self.execution.is_interrupted:
+            if self.resume and advice:
+                self.resume.show(advice)
             raise KeyboardInterrupt
         if refusal and not self.execution.failure:
             raise refusal
         if failure:
-            raise make_error(path, self.execution, failure, pages, list_parameters(self.stage, self.params))
+            parameters = list_parameters(self.stage, self.params)
+            raise make_error(path, self.execution, failure, pages, parameters, advice=advice)
         record.status = "FINISHED"
 
     def keep_outputs(self, outputs: Path, record: tracking.Record) -> str:
@@ -288,21 +339,6 @@ def log_results(log: Log, record: tracking.Record, params: Params, *, peak_bytes
         tracking.log_child(params, record.run_id, child, source=source)
 
 
-def check_finished(log: Log, n_cells: int) -> Failure | None:
-    """Return a failure if the notebook did not call `step.finish()`, or lines that it reported are damaged."""
-    if log.is_finished and not log.n_torn:
-        return None
-    torn = f"{log.n_torn} of the lines that the notebook reported are damaged, so its results are incomplete"
-    return Failure(n_cells, n_cells, "", "", "StageError", torn if log.n_torn else "the notebook has no step.finish()")
-
-
-def make_kernel_environment(work: Path, run_id: str, sample_rows: int | None) -> dict[str, str]:
-    """Return the kernel's environment, without the variables that describe the terminal of this run."""
-    sample = {"LABKIT_SAMPLE_ROWS": str(sample_rows)} if sample_rows else {}
-    found = paths.make_environment(**{paths.RUN_DIR_VARIABLE: str(work)}, MLFLOW_RUN_ID=run_id, **sample)
-    return {name: value for name, value in found.items() if name not in OF_TERMINAL}
-
-
 @contextmanager
 def make_work_dir(run: str) -> Iterator[Path]:
     """Yield an empty folder for this run only, and remove it afterwards."""
@@ -317,38 +353,6 @@ def make_work_dir(run: str) -> Iterator[Path]:
 def find_target_dir(experiment: str, sample_rows: int | None) -> Path:
     """Return the folder for the outputs of a run."""
     return paths.find_scratch_dir(experiment) if sample_rows else paths.find_data_dir(experiment)
-
-
-def load_log(path: Path, mask: Mask) -> Log:
-    """Read what the notebook reported, without secrets, and count damaged lines."""
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    entries = [entry for line in lines if (entry := parse_entry(line, mask)) is not None]
-    metrics = {key: value for entry in entries if entry["kind"] == "metrics" for key, value in entry["metrics"].items()}
-    ends = [entry for entry in entries if entry["kind"] == "finish"]
-    children = [entry for entry in entries if entry["kind"] == "child"]
-    last = next((entry for entry in reversed(entries) if entry["kind"] == "conclusion"), {"findings": (), "checks": ()})
-    headline, n_torn = ends[-1]["headline"] if ends else "", len(lines) - len(entries)
-    return Log(metrics, children, headline, bool(ends), n_torn, last["findings"], last["checks"])
-
-
-def parse_entry(line: bytes, mask: Mask) -> dict[str, Any] | None:
-    """Return the content of a line of the log, without secrets; None if it is damaged."""
-    try:
-        entry = atomic.parse_json(line)
-    except ValueError:
-        return None
-    return clean_entry(entry, mask) if isinstance(entry, dict) and "kind" in entry else None
-
-
-def clean_entry(entry: dict[str, Any], mask: Mask) -> dict[str, Any]:
-    """Return a reported line without secrets, and without the brackets in names that MLflow does not allow."""
-    cleaned = mask.clean(entry)
-    named = {
-        kind: {key.translate(NO_BRACKETS): value for key, value in cleaned[kind].items()}
-        for kind in ("metrics", "params")
-        if kind in cleaned
-    }
-    return {**cleaned, **named}
 
 
 def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
@@ -367,29 +371,3 @@ def check_declared(outputs: Path, declared: Iterable[str], stage: str) -> None:
         parts = [f"wrote {list_briefly(foreign)}, not declared"] if foreign else []
         parts += [f"did not write {list_briefly(absent)}"] if absent else []
         raise StageError(f"stage {stage} {' and '.join(parts)}: make `outs` in dvc.yaml and the notebook agree")
-
-
-def make_error(
-    path: Path, execution: Execution, failure: Failure, pages: Path, parameters: Iterable[tuple[str, str, str]]
-) -> LabkitError:
-    """Return the error to raise for a failed notebook, of the class raised inside it if that is one of labkit's."""
-    cause = failure.cause
-    own = type(cause) if isinstance(cause, LabkitError) else None
-    is_input = own is not None and own.exit_code == LabkitError.exit_code
-    summary = shorten(failure.summary, LONGEST_OWN_MESSAGE if own else LONGEST_MESSAGE)
-    set_values = ", ".join(f"{name}={value}" for name, value, origin in parameters if origin != "default")
-    # A sweep shows this message where it was started, above the light checkout of the stage.
-    shown = show_path(pages / path.stem, root=paths.find_code_root())
-    lines = [
-        f"stage {find_stage(path)} failed: {summary}",
-        f"In {path.name}, {failure.place}, after {format_duration(execution.seconds)}",
-        f"    {shorten(failure.line, LONGEST_SOURCE_LINE)}" if failure.line else "",
-        # Indented, so that they cannot be mistaken for lines of this message.
-        *(f"    {shorten(line, LONGEST_SOURCE_LINE)}" for line in failure.error_message.splitlines()[1:4]),
-        f"With {set_values}"[:LONGEST_SOURCE_LINE] if set_values else "",
-        f"Page: {shown}.html   Notebook: {shown}.ipynb",
-        "Fix it and run again: finished stages are kept.",
-    ]
-    error = (own if own and is_input else StageError)("\n".join(line for line in lines if line))
-    error.__cause__ = cause
-    return error

@@ -33,6 +33,7 @@ from labkit.run.records.stage_record import compute_outputs, load_records
 from labkit.secrets.redaction import Mask
 
 if TYPE_CHECKING:
+    from labkit.run.pipeline.resume import Resume
     from labkit.run.records.run_record import RunRecord
     from labkit.run.records.tracking import Record
 
@@ -42,7 +43,13 @@ PlainStage = Callable[[Params, int | None], str]
 
 @dataclass
 class Work:
-    """One run of an experiment: the stages that have run so far, and the error."""
+    """One run of an experiment: the stages that have run so far, and the error.
+
+    Attributes
+    ----------
+    is_resumed
+        Whether to continue a stage that failed at the cell that failed; None: keep no state for that either.
+    """
 
     params: Params
     plain: Mapping[str, PlainStage]
@@ -53,6 +60,7 @@ class Work:
     kernels: Kernels
     sample_rows: int | None = None
     is_alone: bool = False
+    is_resumed: bool | None = None
     is_stopped: bool = False
     entry: Entry | None = None
     parent: "Record | None" = None
@@ -61,6 +69,7 @@ class Work:
     entries: dict[str, Entry] = field(default_factory=dict)
     record: "RunRecord | None" = None
     names: Sequence[str] = ()
+    resume: "Resume | None" = None
 
     def perform(self, stage: str) -> str:
         """Run one stage and return its headline."""
@@ -130,7 +139,11 @@ class Work:
         # Imported here, so that a run without stale stages needs neither MLflow nor papermill.
         self.kernels.wait_for(STAGE_MODULE)
         from labkit.run.pipeline import stage_run as notebook_stage
+        from labkit.run.pipeline.resume import Resume
 
+        # Only forked kernels can be forked again.
+        if self.resume is None and self.is_resumed is not None and not self.kernels.is_cold:
+            self.resume = Resume(self.is_resumed, self.progress.show)
         source, mask = self.snapshot[stage], Mask(self.secrets)
         is_top = self.is_alone and paths.get_parent_run_id() is None
         record = self.prepare_record(entry) if is_top else None
@@ -143,7 +156,7 @@ class Work:
                 entry=entry,
                 parent_id=paths.get_parent_run_id() if self.is_alone else self.open_parent(),
                 mask=mask,
-                sample_rows=self.sample_rows,
+                kind=notebook_stage.RunKind(self.sample_rows, self.resume),
             )
         finally:
             # Not before the first notebook, which would have to wait for these imports.

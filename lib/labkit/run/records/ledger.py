@@ -154,6 +154,11 @@ class Entry:
         self.reasons = dict(reasons)
         append("plan", run=self.run, reasons=self.reasons)
 
+    def note_resumed(self, resumed: Mapping[str, Any]) -> None:
+        """Record at which cell of which earlier run it continues, and the folder; only that if it starts again."""
+        self.facts["resumed"] = dict(resumed)
+        append("resumed", run=self.run, resumed=self.facts["resumed"])
+
     def note_record(self, path: Path, digest: str) -> None:
         """Record the path and digest of `record.json`."""
         self.record = {"path": os.path.relpath(path, paths.find_root()), "sha256": digest}
@@ -339,6 +344,8 @@ def read_line(content: dict[str, Any], entries: dict[str, Entry]) -> None:
         entries[run].outputs.append(content)
     elif kind == "recorded":
         entries[run].record = content
+    elif kind == "resumed":
+        entries[run].facts["resumed"] = content["resumed"]
     elif kind == "settled":
         entries[run].is_settled = True
     elif kind == "done" and entries[run].is_open:

@@ -77,7 +77,9 @@ def remove_unfinished(gone: Iterable[Entry]) -> None:
     """
     # Listed first: a run is in the ledger before it has a folder, so each run that has one by now is found there.
     folders = list(paths.find_work_dir().iterdir())
-    alive = {entry.run for entry in ledger_index.find_unfinished() if entry.is_open and entry.process.is_alive()}
+    running = [one for one in ledger_index.find_unfinished() if one.is_open and one.process.is_alive()]
+    # A run that continues an earlier one works in its folder.
+    alive = {name for one in running for name in (one.run, one.facts.get("resumed", {}).get("folder"))}
     known = {name.run for name in ledger_index.list_recorded_runs()}
     for folder in folders:
         if folder.name not in alive and (folder.name in known or (not alive and is_old(folder))):

@@ -222,6 +222,9 @@ def describe_stage(stage: Entry, *, is_named: bool) -> list[tuple[str, str]]:
     lines = [describe_ending(stage)] if is_named else []
     if "notebook_sha256" in stage.facts:
         lines.append(f"notebook {stage.facts['notebook_sha256'][:SHORT]}")
+    resumed = stage.facts.get("resumed", {})
+    if "cell" in resumed:
+        lines.append(f"resumed  at cell {resumed['cell']} of {resumed['run']}")
     for path, digest in stage.facts.get("inputs", {}).items():
         what = "code   " if "/fingerprint/" in path else "read   "
         lines.append(f"{what}  {digest[:SHORT]}  {path}")

@@ -210,6 +210,8 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
     """Return the record of a stage that was run."""
     names = ("notebook_sha256", "inputs", "sample_rows")
     found: dict[str, Any] = {name: entry.facts[name] for name in names if name in entry.facts}
+    resumed = entry.facts.get("resumed", {})
+    found |= {"resumed": resumed} if "cell" in resumed else {}
     found |= {"status": entry.outcome, "run": entry.run, "mlflow_run_id": entry.tracked}
     return {**found, "outputs": {one["path"]: one["sha256"] for one in entry.outputs}}
 

@@ -37,7 +37,7 @@ class Callers:
     others
         Folders inside them whose code is not the checkout's own: labkit, installed packages.
     observer
-        The module that looks for the caller, whose own frames are skipped.
+        The package that looks for the caller, whose own frames are skipped.
     """
 
     tops: tuple[str, ...]
@@ -53,7 +53,7 @@ class Callers:
 
     def find_caller(self, frame: FrameType | None) -> FrameType | None:
         """Return the nearest frame outside the observer."""
-        while frame is not None and frame.f_globals.get("__name__") == self.observer:
+        while frame is not None and str(frame.f_globals.get("__name__")).startswith(f"{self.observer}."):
             frame = frame.f_back
         return frame
 

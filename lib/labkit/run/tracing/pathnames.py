@@ -24,6 +24,14 @@ def decode(path: Any) -> str | None:
     return os.fsdecode(path)
 
 
+def locate_name(name: Any, folder: int = -1) -> str | None:
+    """Return the absolute path of a name, which may be relative to an open folder; None for a file descriptor."""
+    decoded = decode(name)
+    if decoded is None:
+        return None
+    return os.path.abspath(decoded if folder < 0 else os.path.join(os.readlink(f"/proc/self/fd/{folder}"), decoded))
+
+
 def escape_pattern(folder: str) -> str:
     """Return a pattern that matches only this folder."""
     return "".join(f"[{character}]" if character in MAGIC else character for character in folder)

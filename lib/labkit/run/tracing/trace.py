@@ -22,7 +22,15 @@ from typing import Any
 from labkit import paths
 from labkit.errors import ParamsError
 from labkit.run.tracing.callers import Callers
-from labkit.run.tracing.pathnames import decode, escape_pattern, list_arguments, list_installed_folders, split_pattern
+from labkit.run.tracing.missing_modules import MissingFinder
+from labkit.run.tracing.pathnames import (
+    decode,
+    escape_pattern,
+    list_arguments,
+    list_installed_folders,
+    locate_name,
+    split_pattern,
+)
 
 TRACE_NAME = "trace.jsonl"
 """Name of the file in the work folder of a run."""
@@ -59,14 +67,16 @@ class Trace:
         # Checked first, as nearly every file that a kernel opens is there; unless the checkout itself is.
         self.skipped = (*own, *(folder for folder in installed if not self.tops[0].startswith(folder)))
         self.not_data = (*self.skipped, f"{labkit}{os.sep}")
-        self.callers = Callers(self.tops, self.not_data, __name__)
+        self.callers = Callers(self.tops, self.not_data, __name__.rpartition(".")[0])
         self.system = (*installed, *SYSTEM)
         self.seen: set[tuple[str, ...]] = set()
         self.globbed: set[str] = set()
         self.ports: set[str] = set()
         self.bulk: tuple[int, int] | None = None
         self.pauses: Counter[int] = Counter()
-        self.handlers: dict[str, Callable[..., None]] = {
+        self.is_recording = True
+        moves = (self.note_changed, self.note_written)
+        self.handlers: dict[str, Callable[..., object]] = {
             "open": self.note_open,
             "exec": self.note_exec,
             "import": self.note_import,
@@ -75,8 +85,14 @@ class Trace:
             "glob.glob/2": self.note_glob,
             "pathlib.Path.glob": lambda folder, pattern: self.note_glob(pattern, False, folder),
             "pathlib.Path.rglob": lambda folder, pattern: self.note_glob(f"**{os.sep}{pattern}", True, folder),
-            "os.rename": lambda source, path, *_: self.note_written(path),
-            "os.link": lambda source, path, *_: self.note_written(path),
+            "os.rename": lambda *places: [note(places[at], places[at + 2]) for at, note in enumerate(moves)],
+            "os.link": lambda source, path, _, folder: self.note_written(path, folder),
+            "os.symlink": lambda source, path, folder: self.note_changed(path, folder),
+            "os.mkdir": lambda path, mode, folder: self.note_changed(path, folder),
+            "os.remove": self.note_changed,
+            "os.rmdir": self.note_changed,
+            "os.truncate": lambda path, length: self.note_changed(path),
+            "tempfile.mkdtemp": self.note_changed,
             "sqlite3.connect": self.note_database,
             "ctypes.dlopen": self.note_library,
             "subprocess.Popen": lambda program, words, folder, _: self.note_start(words, folder),
@@ -96,7 +112,7 @@ class Trace:
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             handler = get(event)
-            if handler is not None:
+            if handler is not None and self.is_recording:
                 try:
                     handler(*arguments)
                 except Exception as error:  # must not fail in the notebook: the page reports what was missed
@@ -109,7 +125,7 @@ class Trace:
             if isinstance(file, str) and file.startswith(self.tops) and not file.startswith(self.not_data):
                 self.note_file(file)
         sys.addaudithook(hook)
-        sys.meta_path.append(MissingFinder(self))
+        sys.meta_path.append(MissingFinder(self.note_missing, self.note_fault))
         paths.watch_environment(note)
 
     def write(self, **note: Any) -> None:
@@ -176,14 +192,23 @@ class Trace:
         if S_ISREG(state.st_mode):
             self.write(kind="read", path=path, state=[state.st_size, state.st_mtime_ns], **more)
 
-    def note_written(self, path: Any) -> None:
-        """Record a file of the checkout that this process writes."""
+    def note_written(self, path: Any, folder: int = -1) -> None:
+        """Record a file that this process writes, given by its name, or relative to an open folder."""
+        self.note_changed(path, folder)
         decoded = decode(path)
         path = "__pycache__" if decoded is None else os.path.abspath(decoded)
         if "__pycache__" in path or not self.is_within(path) or path.startswith(self.skipped):
             return
         if self.is_new("write", path):
             self.write(kind="write", path=path)
+
+    def note_changed(self, name: Any, folder: int = -1) -> None:
+        """Record what this process makes, writes, moves or removes, in the checkout or anywhere else."""
+        path = locate_name(name, folder)
+        if path is None or path.startswith((*self.skipped, "/dev/", "/proc/")) or "__pycache__" in path:
+            return
+        if (self.is_within(path) or f"{os.sep}." not in path) and self.is_new("change", path):
+            self.write(kind="change", path=path)
 
     def note_outside(self, path: str) -> None:
         """Record a file outside the checkout that is read, unless it belongs to the system, a package or this run."""
@@ -322,20 +347,6 @@ class Trace:
             self.write(kind="variable", name=name)
 
 
-class MissingFinder:
-    """The last finder in `sys.meta_path`: it is asked only for modules that no other finder has found."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        """Record a module that does not exist yet."""
-        try:
-            self.trace.note_missing(name, list(sys.path if path is None else path))
-        except Exception as error:  # the import itself must go on
-            self.trace.note_fault("import", error)
-
-
 _traces: list[Trace] = []
 
 
@@ -350,6 +361,13 @@ def begin() -> None:
     run_dir = paths.get_run_dir()
     _traces.append(Trace(root, run_dir / TRACE_NAME if run_dir else None))
     _traces[0].install()
+
+
+def set_recording(is_recording: bool) -> None:
+    """Stop recording in a checkpoint of the kernel, or go on in a kernel that is continued."""
+    for trace in _traces:
+        # Files that were made in the meantime are no temporary files of this kernel.
+        trace.is_recording, trace.started = is_recording, time.time()
 
 
 def begin_in_kernel() -> None:
