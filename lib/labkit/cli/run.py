@@ -60,7 +60,7 @@ def run(experiments: tuple[str, ...], *, n_jobs: int | None, is_json: bool, **op
         raise click.UsageError("--sample runs every stage: leave out --force")
     for name in ("sample", "force", "cold"):
         if options["resume"] and options[name]:
-            raise click.UsageError(f"--{name} runs from the first cell: leave out --{name} or --resume")
+            raise click.UsageError(f"--{name} starts at the first cell: leave out --{name} or --resume")
     if len(experiments) > 1:
         run_several(experiments, n_jobs=n_jobs, is_json=is_json, **options)
         return

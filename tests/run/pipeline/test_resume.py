@@ -315,7 +315,7 @@ def test_quick_stage_keeps_nothing_and_says_so_when_asked(
 def test_options_that_start_at_the_first_cell_exclude_resume(made: Experiment, other: list[str]) -> None:
     code, printed = made.run("--resume", *other)
     assert code == 2
-    assert "runs from the first cell: leave out" in printed
+    assert "starts at the first cell: leave out" in printed
     assert load_ledger(made.root) == []
 
 

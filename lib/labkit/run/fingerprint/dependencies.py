@@ -18,7 +18,7 @@ from labkit import paths
 from labkit.errors import ParamsError
 from labkit.run.fingerprint.code_cache import CODE_SUFFIXES
 from labkit.run.fingerprint.import_graph import LABKIT, MACHINERY, Checkout
-from labkit.run.tracing.trace import OWN
+from labkit.run.tracing.pathnames import OWN
 from labkit.secrets.detection import SECRET_NAME
 from labkit.secrets.redaction import TOKENS
 from labkit.storage.atomic import parse_json, write_text

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 MAGIC = frozenset("*?[")
+OWN = (".git/", ".labkit/", ".dvc/", "reports/", "mlruns/", "mlflow.db", "dvc.lock")
+"""Files of labkit, git, DVC and MLflow in the checkout: no stage depends on them."""
+SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/nix/", "/proc/", "/run/", "/sys/", "/usr/", "/System/", "/Library/")
+"""Folders of the system, which hold no data of stages."""
 
 
 def list_installed_folders() -> list[str]:

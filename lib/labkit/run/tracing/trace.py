@@ -21,23 +21,12 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import ParamsError
+from labkit.run.tracing import pathnames
 from labkit.run.tracing.callers import Callers
 from labkit.run.tracing.missing_modules import MissingFinder
-from labkit.run.tracing.pathnames import (
-    decode,
-    escape_pattern,
-    list_arguments,
-    list_installed_folders,
-    locate_name,
-    split_pattern,
-)
 
 TRACE_NAME = "trace.jsonl"
 """Name of the file in the work folder of a run."""
-OWN = (".git/", ".labkit/", ".dvc/", "reports/", "mlruns/", "mlflow.db", "dvc.lock")
-"""Files of labkit, git, DVC and MLflow in the checkout: no stage depends on them."""
-SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/nix/", "/proc/", "/run/", "/sys/", "/usr/", "/System/", "/Library/")
-"""Folders of the system, which hold no data of stages."""
 WORKERS = ("popen_spawn_posix.py", "popen_forkserver.py", "popen_loky_posix.py")
 """Modules that start worker processes, which do not inherit the hook."""
 FORK_SERVER = "multiprocessing.forkserver"
@@ -62,13 +51,13 @@ class Trace:
         self.notes: list[dict[str, Any]] = []
         labkit = Path(__file__).resolve().parents[2]
         self.tops = tuple(dict.fromkeys(f"{top}{os.sep}" for top in (root.resolve(), labkit)))
-        own = [f"{self.tops[0]}{name}" for name in OWN]
-        installed = list_installed_folders()
+        own = [f"{self.tops[0]}{name}" for name in pathnames.OWN]
+        installed = pathnames.list_installed_folders()
         # Checked first, as nearly every file that a kernel opens is there; unless the checkout itself is.
         self.skipped = (*own, *(folder for folder in installed if not self.tops[0].startswith(folder)))
         self.not_data = (*self.skipped, f"{labkit}{os.sep}")
         self.callers = Callers(self.tops, self.not_data, __name__.rpartition(".")[0])
-        self.system = (*installed, *SYSTEM)
+        self.system = (*installed, *pathnames.SYSTEM)
         self.seen: set[tuple[str, ...]] = set()
         self.globbed: set[str] = set()
         self.ports: set[str] = set()
@@ -157,7 +146,7 @@ class Trace:
     def note_open(self, path: Any, mode: Any, flags: int) -> None:
         """Record a file that is read or written."""
         if path.__class__ is not str:
-            path = decode(path)
+            path = pathnames.decode(path)
         if path is None or path.startswith(self.skipped):
             return
         is_relative, path = not os.path.isabs(path), os.path.abspath(path)
@@ -195,7 +184,7 @@ class Trace:
     def note_written(self, path: Any, folder: int = -1) -> None:
         """Record a file that this process writes, given by its name, or relative to an open folder."""
         self.note_changed(path, folder)
-        decoded = decode(path)
+        decoded = pathnames.decode(path)
         path = "__pycache__" if decoded is None else os.path.abspath(decoded)
         if "__pycache__" in path or not self.is_within(path) or path.startswith(self.skipped):
             return
@@ -204,7 +193,7 @@ class Trace:
 
     def note_changed(self, name: Any, folder: int = -1) -> None:
         """Record what this process makes, writes, moves or removes, in the checkout or anywhere else."""
-        path = locate_name(name, folder)
+        path = pathnames.locate_name(name, folder)
         if path is None or path.startswith((*self.skipped, "/dev/", "/proc/")) or "__pycache__" in path:
             return
         if (self.is_within(path) or f"{os.sep}." not in path) and self.is_new("change", path):
@@ -245,14 +234,14 @@ class Trace:
 
     def note_database(self, name: Any) -> None:
         """Record the file of a SQLite database, which is read and may be written."""
-        decoded = decode(name) or ""
+        decoded = pathnames.decode(name) or ""
         path = decoded.removeprefix("file:").partition("?")[0] if decoded.startswith("file:") else decoded
         if path and not path.startswith(":memory:"):
             self.note_open(path, "", os.O_RDWR)
 
     def note_library(self, name: Any) -> None:
         """Record a shared library that is loaded by its path."""
-        decoded = decode(name)
+        decoded = pathnames.decode(name)
         if decoded is not None and os.sep in decoded:
             self.note_open(decoded, "", os.O_RDONLY)
 
@@ -273,18 +262,18 @@ class Trace:
         path = self.find_folder(folder)
         if path is None or not self.callers.is_data_listing(sys._getframe(1), path, self.globbed):
             return
-        self.write_listing(os.path.join(escape_pattern(path), "*"))
+        self.write_listing(os.path.join(pathnames.escape_pattern(path), "*"))
 
     def note_glob(self, pattern: Any, is_recursive: Any = False, folder: Any = None, *_: Any) -> None:
         """Record a glob pattern that is searched for in the checkout."""
-        decoded = decode(pattern)
+        decoded = pathnames.decode(pattern)
         if decoded is None or not self.callers.is_asked(sys._getframe(1), through="libraries"):
             return
-        plain, wild = split_pattern(decoded)
-        base = self.find_folder(os.path.join(decode(folder or "") or "", plain))
+        plain, wild = pathnames.split_pattern(decoded)
+        base = self.find_folder(os.path.join(pathnames.decode(folder or "") or "", plain))
         if base is not None and os.pardir not in wild.split(os.sep):
             self.globbed.add(base)
-            self.write_listing(os.path.join(escape_pattern(base), wild))
+            self.write_listing(os.path.join(pathnames.escape_pattern(base), wild))
 
     def write_listing(self, pattern: str) -> None:
         """Record a pattern once."""
@@ -293,7 +282,7 @@ class Trace:
 
     def find_folder(self, folder: Any) -> str | None:
         """Return the absolute path of a folder if it is in the checkout and not labkit's own."""
-        decoded = decode("." if folder is None else folder)
+        decoded = pathnames.decode("." if folder is None else folder)
         path = None if decoded is None else os.path.abspath(decoded or ".") + os.sep
         if path is None or not path.startswith(self.tops) or path.startswith(self.not_data):
             return None
@@ -304,9 +293,9 @@ class Trace:
     def note_start(self, words: Any, folder: Any = None) -> None:
         """Record a program that is started, and the files of the checkout among its arguments."""
         listed = [words] if isinstance(words, str | bytes | os.PathLike) else list(words)[:MOST_ARGUMENTS]
-        arguments = [argument for word in listed if (argument := decode(word)) is not None]
-        beside = os.path.abspath(decode(folder or "") or "")
-        for path in list_arguments(arguments, beside):
+        arguments = [argument for word in listed if (argument := pathnames.decode(word)) is not None]
+        beside = os.path.abspath(pathnames.decode(folder or "") or "")
+        for path in pathnames.list_arguments(arguments, beside):
             if self.is_within(path) and not path.startswith(self.skipped):
                 self.note_file(path, is_certain=False, is_argument=True)
         is_shell = len(arguments) > 2 and arguments[1] == "-c"
