@@ -6,7 +6,7 @@ live requests use the same lookup on numpy arrays, so none of them can see an ou
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -185,9 +185,9 @@ class HistoryIndex:
         # The places of all histories behind one another, as if their keys were those of a single one.
         n_keys = [len(state[f"{name}.keys"]) for name in days]
         self.starts = np.cumsum([0, *n_keys[:-1]]).reshape(-1, 1) * self.n_moments
-        parts = zip(days, self.starts.ravel().tolist(), strict=True)
-        self.places = narrow(np.concatenate([state[f"{name}.places"] + start for name, start in parts]), "int32")
-        self.sums = narrow(np.concatenate([state[f"{name}.sums"] for name in days]), "float32")
+        places = [state[f"{name}.places"] for name in days]
+        self.places = join_places(places, self.starts.ravel().tolist(), sum(n_keys) * self.n_moments)
+        self.sums = join_sums([state[f"{name}.sums"] for name in days])
         spans = sorted({length for lengths in days.values() for length in lengths})
         # An outcome known at the moment of the prediction counts, and so does one known when a window starts.
         self.spans = np.array([0, *(length * DAY + 1 for length in spans)], "int64").reshape(-1, 1)
@@ -277,11 +277,20 @@ def make_places(moments: Sequence[Sequence[int]], *, first: int) -> Places:
     return Places(together, rows, (rows + first).reshape(-1, 1), until, since, rows[since])
 
 
-def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return numbers in a smaller type if it holds all of them exactly: less memory is searched faster."""
+def join_places(parts: Sequence[np.ndarray], starts: Sequence[int], limit: int) -> np.ndarray:
+    """Return the places of several histories, each from its start on, all below a limit, without further copies."""
+    ends = [*accumulate(map(len, parts))]
+    joined = np.empty(sum(map(len, parts)), "int32" if limit < 2**31 else "int64")
+    for part, start, end in zip(parts, starts, ends, strict=True):
+        np.add(part, start, out=joined[end - len(part) : end], casting="same_kind")
+    return joined
+
+
+def join_sums(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sums of several histories, in float32 if that represents all of them exactly, as those of classes."""
     with np.errstate(over="ignore"):
-        found = values.astype(dtype)
-    return found if np.array_equal(found, values) else values
+        is_exact = all(np.array_equal(part.astype("float32"), part) for part in parts)
+    return np.concatenate(parts, dtype="float32" if is_exact else "float64", casting="same_kind")
 
 
 def make_codes(keys: np.ndarray) -> dict[str, int]:
