@@ -51,7 +51,7 @@ def run(experiments: tuple[str, ...], *, n_jobs: int | None, is_json: bool, **op
     labkit run diabetes
     labkit run diabetes -S training.folds=10       change a parameter in the file
     labkit run diabetes --until training --force eda
-    labkit run diabetes --resume                   continue at the cell that failed
+    labkit run diabetes --resume                   go on at the failed cell
     labkit run breast_cancer --sample 200          a quick trial, in scratch
     labkit run diabetes --json > run.json          progress goes to stderr
     labkit run diabetes breast_cancer --jobs 2     two experiments at a time
