@@ -33,7 +33,6 @@ from labkit.run.notebook.parameters import make_parameters
 from labkit.run.notebook.source import take_snapshot
 from labkit.run.pipeline import dvc_repo, run_lock, stage_client
 from labkit.run.pipeline.progress import Line, Progress
-from labkit.run.pipeline.restore_pages import restore_pages
 from labkit.run.pipeline.stages_in_order import PlainStage, Work
 from labkit.run.records import ledger, mlflow_store, provenance, recovery
 from labkit.run.records.stage_record import load_records
@@ -219,7 +218,10 @@ def serve_stages(work: Work, repo: Any, *, until: str | None, force: str | None)
         dvc_repo.reproduce_beside(reproduce, serve)
     if dvc_repo.PUBLISH not in names:  # which restores them all
         restored = [state.name for state in states if state.reasons and state.name not in work.ran]
-        restore_pages(work.params, stages=restored)
+        if restored:
+            from labkit.run.pipeline.restore_pages import restore_pages  # imports MLflow, which takes half a second
+
+            restore_pages(work.params, stages=restored)
 
 
 def write_settings(experiment: str, settings: Sequence[str], progress: Progress) -> bool:
