@@ -151,7 +151,7 @@ def test_error_explorer_is_clicked(root: Path, browser: Browser) -> None:
             expect(rows.last).to_contain_text(f"{group}: 10 of ", timeout=MINUTE)
             expect(rows.last.locator("tbody tr")).to_have_count(10)
         choose(page, "Error", "squared error")
-        expect(result).to_contain_text("mean squared error", timeout=MINUTE)
+        expect(result).to_contain_text("Mean squared error: ", timeout=MINUTE)
         choose(page, "against", "model")
         expect(page.get_by_role("status").filter(has_text="Both sides are the same")).to_be_visible(timeout=MINUTE)
         assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
