@@ -20,7 +20,7 @@ from labkit.monitoring import webhook
 from labkit.monitoring.alerts import find_alerts, load_lines, raise_unmonitored, update_alerts
 from labkit.monitoring.champion_check import find_history
 from labkit.monitoring.webhook import describe_lost_connection, find_webhook, post_alert
-from labkit.run.pipeline.stage_run import make_kernel_environment
+from labkit.run.pipeline.kernel_environment import make_kernel_environment
 from labkit.storage.append import append_line
 
 NAME = "small"
@@ -253,7 +253,7 @@ def test_errors_of_connections_are_described_without_the_host(error: Exception, 
 
 def test_notebooks_do_not_see_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(paths.WEBHOOK_VARIABLE, "https://hooks.example.com/secret")
-    assert "secret" not in str(make_kernel_environment(Path("work"), "run", None))
+    assert "secret" not in str(make_kernel_environment(Path("work"), run_id="run"))
     assert find_webhook() == "https://hooks.example.com/secret"
 
 
