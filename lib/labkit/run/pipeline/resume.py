@@ -52,7 +52,7 @@ from labkit.storage.digests import compute_digest
 from labkit.units import format_duration
 
 REPLY_SECONDS = 20
-SOURCES = (".ipynb", ".md", ".py")
+EDITED_SUFFIXES = (".ipynb", ".md", ".py")
 """Files that people edit while a stage runs: whether it read them is known, and it does not write them."""
 UNCHECKED = frozenset({".ipynb_checkpoints", "__pycache__", "fingerprint", "node_modules"})
 WHAT = {
@@ -289,7 +289,7 @@ def list_own_files(experiment: str) -> Iterator[Path]:
             paths_below = {name: Path(folder, name) for name in folders if name not in UNCHECKED}
             folders[:] = [name for name, one in paths_below.items() if one not in others and not one.is_symlink()]
             named = (Path(folder, name) for name in files if not name.startswith("."))
-            yield from (path for path in named if path.suffix not in SOURCES)
+            yield from (path for path in named if path.suffix not in EDITED_SUFFIXES)
 
 
 def find_edited(modules: Sequence[str], footprint: Footprint) -> str:
