@@ -337,7 +337,10 @@ def list_limits(
     else:
         low, high = map(format_significant, holdout[target.column].quantile([0.01, 0.99]))
         span = subject.add_unit(f"{low} to {high}", target.column)
-        limits.append(f"Values outside of {span} were rare; predictions there are extrapolations.")
+        limits.append(
+            f"The true values of the holdout are {span}, from their 1 % to their 99 % quantile: errors beyond are "
+            "measured on few rows."
+        )
     missing_share = holdout.drop(columns=target.column).isna().mean()
     if missing_share.max() > 0:
         limits.append(
