@@ -56,7 +56,10 @@ def test_families_that_do_harm_are_counted_and_named() -> None:
     lines = [["dates", 3, 0.5, 0.55, -0.05, -0.08, -0.02], ["planes", 2, 0.5, 0.4, 0.1, 0.05, 0.15]]
     found = check_families(Ablation("roc_auc", 900, pd.DataFrame(lines, columns=COLUMNS)))
     assert found.status == "warning"
-    assert found.evidence == "roc_auc on validation rows is worse with 1 of 2 families than without: dates (by 0.0500)"
+    assert (
+        found.evidence
+        == "roc_auc on validation rows is worse beyond random variation with 1 of 2 families than without: dates (by 0.0500)"
+    )
     assert check_families(Ablation("roc_auc", 900, pd.DataFrame(lines[1:], columns=COLUMNS))).status == "passed"
 
 

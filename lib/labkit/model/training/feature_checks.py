@@ -58,7 +58,7 @@ def check_families(ablation: Ablation) -> CheckResult:
     lost = format_column(-harmful["gain"])
     named = [f"{family} (by {loss})" for family, loss in zip(harmful["family"], lost, strict=True)]
     some, every = len(harmful) or "none", format_count(len(frame), "family", "families")
-    evidence = f"{metric} on validation rows is worse with {some} of {every} than without"
+    evidence = f"{metric} on validation rows is worse beyond random variation with {some} of {every} than without"
     return make_check("LK301", harmful.empty, f"{evidence}: {list_briefly(named)}" if named else evidence)
 
 
