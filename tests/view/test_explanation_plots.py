@@ -111,7 +111,7 @@ def test_many_small_contributions_are_added_up() -> None:
     background = {name: np.array([0.0, 0.0]) for name in names}
     found = explain_row(lambda columns: sum(columns.values(), np.zeros(len(columns["c0"]))), row, background)
     figure = explanation_plots.plot_explanation(
-        "Typical", found, 0, dict.fromkeys(names, "1"), scale="sum", outcome="Row 1."
+        "Median prediction", found, 0, dict.fromkeys(names, "1"), scale="sum", outcome="Row 1."
     )
     draw(figure)
     assert figure.table is not None
@@ -125,7 +125,7 @@ def test_numbers_of_contributions_cover_no_name_of_a_column(sign: int) -> None:
     sizes = sign * np.array([[0.5], [0.4], [-0.31], [0.2], [-0.1], [0.05]])
     found = Explanation(tuple(names), np.zeros(1), sizes.sum(axis=0), sizes, np.full((6, 1), 0.04), 20, 5)
     figure = explanation_plots.plot_explanation(
-        "Typical", found, 0, dict.fromkeys(names, "2013-09-09 16:20"), scale="sum", outcome="Row 1."
+        "Median prediction", found, 0, dict.fromkeys(names, "2013-09-09 16:20"), scale="sum", outcome="Row 1."
     )
     draw(figure)
     [axes] = figure.axes

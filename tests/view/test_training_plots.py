@@ -60,11 +60,11 @@ def test_the_other_candidates_are_named_with_their_metrics() -> None:
         (44.0, False, "**44**, which is the same. That is as expected."),
         (42.0, False, "**42**, which is better by 1 standard deviation of the folds. That is as expected."),
         (47.0, False, "worse by 1.5 standard deviations of the folds. That is as expected."),
-        (38.8, True, "better by 2.6 standard deviations of the folds. That is more than the folds explain: "
+        (38.8, True, "better by 2.6 standard deviations of the folds. That is more than expected: "
                      "rows later in time may be easier."),
-        (38.8, False, "That is more than the folds explain: these rows may be easier."),
-        (50.0, True, "That is more than the folds explain: rows later in time may be harder."),
-        (50.0, False, "That is more than the folds explain: be wary of the ranking."),
+        (38.8, False, "That is more than expected: these rows may be easier."),
+        (50.0, True, "That is more than expected: rows later in time may be harder."),
+        (50.0, False, "That is more than expected: be wary of the ranking."),
     ],
 )  # fmt: skip
 def test_a_result_far_from_the_folds_is_not_as_expected(checked: float, is_ordered: bool, end: str) -> None:

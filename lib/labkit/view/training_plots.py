@@ -133,7 +133,7 @@ def describe_validation(choice: Choice, checked: float, *, is_ordered: bool) -> 
         why = f"rows later in time may be {'harder' if worse > 0 else 'easier'}"
         if not is_ordered:
             why = "be wary of the ranking" if worse > 0 else "these rows may be easier"
-        meaning = f"That is more than the folds explain: {why}."
+        meaning = f"That is more than expected: {why}."
     return (
         f"In the folds {escape(choice.model)} had {in_folds}; on the validation rows it has "
         f"**{format_number(checked)}**, which is {apart}. {meaning}"

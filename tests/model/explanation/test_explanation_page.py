@@ -23,7 +23,12 @@ def test_single_rows_add_up_to_the_prediction_of_the_release(root: Path) -> None
     content = load_explanation(root)
     rows = content["telling_rows"]
     assert isinstance(rows, list)
-    assert [row["title"] for row in rows] == ["Typical", "Highest prediction", "Lowest prediction", "Largest error"]
+    assert [row["title"] for row in rows] == [
+        "Median prediction",
+        "Highest prediction",
+        "Lowest prediction",
+        "Largest error",
+    ]
     for row in rows:
         made = np.add(row["base"], np.sum([*row["contributions"].values()], axis=0))
         [expected] = opened.predict(holdout.loc[[int(row["row"])]])

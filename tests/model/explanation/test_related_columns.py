@@ -66,9 +66,9 @@ def test_release_names_the_columns_that_determine_each_other() -> None:
 def test_sum_of_columns_that_determine_each_other_is_stated_for_each_row() -> None:
     row, background = ({name: np.array([value]) for name in "abc"} for value in (3.0, 1.0))
     found = explain_row(lambda columns: 2 * columns["a"] - columns["b"] + columns["c"], row, background)
-    facts, rows = {"classes": [], "positive": None}, {TellingRow("Typical", 0): found}
+    facts, rows = {"classes": [], "positive": None}, {TellingRow("Median prediction", 0): found}
     related = RelatedColumns((("a", "b"),), ())
     lead, line = describe_sums(rows, related, facts=facts, subject=Subject("?"))
     assert lead.endswith("so only their sums mean something:")
-    assert line == "- Typical: `a` and `b` together +2."
+    assert line == "- Median prediction: `a` and `b` together +2."
     assert describe_sums(rows, RelatedColumns((), ()), facts=facts, subject=Subject("?")) == []

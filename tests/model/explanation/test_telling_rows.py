@@ -19,7 +19,7 @@ def find(predictions: Predictions, threshold: float | None = None) -> dict[str, 
 
 def test_of_two_classes() -> None:
     assert find(TWO, 0.3) == {
-        "Typical": 6,
+        "Median prediction": 6,
         "Most certain and right: yes": 1,
         "Most certain and right: no": 0,
         "Most certain and wrong": 3,
@@ -34,7 +34,7 @@ def test_without_a_threshold_the_most_probable_class_is_predicted() -> None:
 
 def test_right_and_wrong_are_those_at_the_threshold_in_force() -> None:
     assert find(TWO, 0.6) == {
-        "Typical": 6,
+        "Median prediction": 6,
         "Most certain and right: yes": 1,
         "Most certain and right: no": 0,
         "Most certain and wrong": 2,
@@ -67,18 +67,18 @@ def test_of_more_classes() -> None:
     proba = np.array([[0.8, 0.1, 0.1], [0.4, 0.39, 0.21], [0.1, 0.7, 0.2], [0.05, 0.05, 0.9], [0.2, 0.2, 0.6]])
     found = find(Predictions.from_proba(np.array([0, 0, 0, 2, 2]), proba, ("a", "b", "c")))
     assert found == {
-        "Typical": 2,
+        "Median certainty": 2,
         "Most certain and right": 3,
         "Closest choice between two classes": 1,
-    }, "the most certain wrong one is the typical one"
+    }, "the most certain wrong one is the median one"
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e6])
 def test_of_numbers(scale: float) -> None:
     predicted = np.array([3.0, -1.0, 2.0, 9.0, 2.5])
     found = find(Predictions(scale * np.array([3.0, -1.0, 20.0, 9.5, 2.5]), scale * predicted))
-    assert found == {"Typical": 4, "Highest prediction": 3, "Lowest prediction": 1, "Largest error": 2}
+    assert found == {"Median prediction": 4, "Highest prediction": 3, "Lowest prediction": 1, "Largest error": 2}
 
 
 def test_one_class_has_a_typical_row() -> None:
-    assert find(Predictions.from_proba(np.zeros(3, int), np.ones((3, 1)), ("a",))) == {"Typical": 0}
+    assert find(Predictions.from_proba(np.zeros(3, int), np.ones((3, 1)), ("a",))) == {"Median certainty": 0}

@@ -59,7 +59,8 @@ def find_of_classes(predictions: Predictions, threshold: float | None, subject: 
     is_right = predictions.y_pred == predictions.y_true
     of_interest = proba[:, predictions.positive] if n_classes == 2 else proba.max(axis=1)
     certainty = np.abs(of_interest - limit) if n_classes == 2 else of_interest
-    found = {"Typical": find_closest_place(of_interest, float(np.median(of_interest)))}
+    middle = find_closest_place(of_interest, float(np.median(of_interest)))
+    found = {"Median prediction" if n_classes == 2 else "Median certainty": middle}
     if n_classes == 2:
         is_positive = predictions.y_pred == predictions.positive
         one, other = (
@@ -86,7 +87,7 @@ def find_of_numbers(predictions: Predictions) -> dict[str, int]:
     """Return the telling rows of numbers by title."""
     predicted = predictions.y_pred
     return {
-        "Typical": find_closest_place(predicted, float(np.median(predicted))),
+        "Median prediction": find_closest_place(predicted, float(np.median(predicted))),
         "Highest prediction": int(predicted.argmax()),
         "Lowest prediction": int(predicted.argmin()),
         "Largest error": int(np.abs(predicted - predictions.y_true).argmax()),
