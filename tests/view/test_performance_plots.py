@@ -22,7 +22,7 @@ def test_groups_are_drawn_by_how_much_their_loss_has_grown() -> None:
     assert figure.table is not None
     assert figure.table["group"].tolist() == ["carrier = XX", "distance ≥ 2,000"]
     (axes,) = figure.axes
-    assert axes.get_xlabel() == "increase of the mean loss, with 95 % interval"
+    assert axes.get_xlabel().replace("\n", " ") == "increase of the mean loss, with 95 % interval"
     points = sorted(
         float(np.asarray(line.get_xdata())[0]) for line in axes.lines if line.get_marker() not in ("None", "", None)
     )
