@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from tests.conftest import make_environment
 from tests.run.small import wait_until
@@ -22,13 +24,21 @@ def run_process(root: Path, *command: str) -> Iterator["subprocess.Popen[bytes]"
     try:
         yield process
     finally:
-        process.kill()
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        for one in (process, *children):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
 
 
 @contextmanager
-def open_cluster(root: Path, n_workers: int) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]]]:
-    """Start a scheduler and workers for the time of the block, and give its address and all processes, it first."""
+def open_cluster(
+    root: Path, n_workers: int, *, has_nannies: bool = False
+) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]]]:
+    """Start a scheduler and workers for the time of the block, and give its address and all processes, it first.
+
+    A nanny is the parent of a worker, and starts another one when that was killed.
+    """
     file = root.parent / "scheduler.json"
     file.unlink(missing_ok=True)
     options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter", "--scheduler-file", str(file))
@@ -36,7 +46,8 @@ def open_cluster(root: Path, n_workers: int) -> Iterator[tuple[str, list["subpro
         processes = [stack.enter_context(run_process(root, *DASK, "scheduler", *options))]
         address = wait_until(lambda: file.exists() and file.read_text() and json.loads(file.read_text())["address"])
         for _ in range(n_workers):
-            worker = ("worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
+            kind = "--nanny" if has_nannies else "--no-nanny"
+            worker = ("worker", address, kind, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
             processes.append(stack.enter_context(run_process(root, *DASK, *worker)))
         ask = f"import distributed; distributed.Client({address!r}).wait_for_workers({n_workers}, timeout=60)"
         if n_workers:

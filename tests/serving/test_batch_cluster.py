@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from labkit.errors import StageError
@@ -37,7 +38,9 @@ def cluster(source: Path, champion: Path) -> Iterator[Cluster]:
         yield opened
 
 
-def kill_after(monkeypatch: pytest.MonkeyPatch, process: "subprocess.Popen[bytes]", *, n_parts: int) -> None:
+def kill_after(
+    monkeypatch: pytest.MonkeyPatch, process: "subprocess.Popen[bytes] | psutil.Process", *, n_parts: int
+) -> None:
     """Kill a process as soon as so many parts are written."""
     save = Parts.save
 
@@ -69,6 +72,19 @@ def test_predictions_of_a_cluster_are_the_same_bytes_also_if_a_worker_is_killed(
     assert found == expected
     assert made == summary
     assert worker.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_prediction_goes_on_with_the_worker_that_takes_the_place_of_the_only_one(
+    source: Path, champion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = predict(source, "out.parquet")
+    with open_cluster(champion, 1, has_nannies=True) as (address, (_, nanny)):
+        worker = max(psutil.Process(nanny.pid).children(), key=lambda one: one.memory_info().rss)
+        kill_after(monkeypatch, worker, n_parts=2)
+        assert predict(source, "out.parquet", dask=address)[1] == expected
+        assert not worker.is_running()
 
 
 @pytest.mark.slow

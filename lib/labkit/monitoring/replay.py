@@ -232,7 +232,8 @@ class Replay:
         first, *later = map(self.find_begin, self.replayed)
         if policy != "monthly":
             return [first]
-        return [first, *(at for begin in later for at in (self.find_judged(begin), begin))]
+        known = [begin for begin in later if (self.known <= begin).any()]
+        return [first, *(at for begin in known for at in (self.find_judged(begin), begin))]
 
     def run(self, policy: str, report: Callable[[str], None]) -> PolicyRun:
         """Replay one policy."""

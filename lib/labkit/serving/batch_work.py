@@ -145,5 +145,5 @@ def open_workers(work: BatchWork, address: str | None) -> Iterator[tuple[Submit,
     with open_cluster(address, n_workers=count_cores()) as cluster:
         from labkit.run.cluster.ordered_calls import OrderedCalls
 
-        calls = OrderedCalls(cluster, predict_part, shared, unit="part")
+        calls = OrderedCalls(cluster, predict_part, shared, unit="part", kept="finished parts")
         yield calls.submit, calls.n_ahead

@@ -77,7 +77,7 @@ class DaskEngine(LocalEngine):
 
     def describe_loss(self) -> StageError:
         """Return the error for a scheduler that is gone."""
-        return self.cluster.describe_loss(format_count(len(self.futures), "stage"))
+        return self.cluster.describe_loss(format_count(len(self.futures), "stage"), kept="finished stages")
 
     def stop(self) -> list["Task"]:
         """Interrupt all nodes, wait until they have ended, and return them."""

@@ -42,18 +42,18 @@ class Cluster:
     place: str
     is_local: bool = False
 
-    def describe_loss(self, under_way: str) -> StageError:
+    def describe_loss(self, under_way: str, *, kept: str = "") -> StageError:
         """Return the error for a scheduler that is gone.
 
         Parameters
         ----------
         under_way
             What it had to do, such as "3 stages".
+        kept
+            What the same command will not do again, such as "finished stages"; empty if it begins again.
         """
-        return StageError(
-            f"{self.place} is gone, with {under_way} under way: start it, then run the same command again, which runs "
-            "only what is not done"
-        )
+        remedy = "start it, then run the same command again" + (f"; {kept} are kept" if kept else "")
+        return StageError(f"{self.place} is gone, with {under_way} under way: {remedy}")
 
 
 @contextmanager
